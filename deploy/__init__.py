@@ -1,0 +1,1 @@
+"""An exported student at work, without the training stack."""

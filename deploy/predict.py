@@ -1,0 +1,80 @@
+"""python deploy/predict.py --model DIR IMAGE_OR_FOLDER... : the most likely classes, one line per image.
+
+Exit code 0, or 2 when an image could not be read (each is named on stderr; the others are predicted all the same).
+"""
+
+from __future__ import annotations
+
+import zlib  # noqa: F401  before Paddle: loading Paddle 2.6.2 first can break later decompression
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+if not __package__:  # run as a script from a clone
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from deploy.predictor import Classifier, Predictor
+from ppcls_ssld.errors import EXIT_DONE, EXIT_USER, DataError, SsldError
+from ppcls_ssld.inference import read_labels
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def list_images(paths: Iterable[str]) -> list[str]:
+    """Files as given, folders searched through, sorted. DataError for a path that is not there or holds no image."""
+    images: list[str] = []
+    for path in map(Path, paths):
+        if path.is_file():
+            images.append(str(path))
+            continue
+        if not path.is_dir():
+            raise DataError(f"{path}: no such file or folder")
+        found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not found:
+            raise DataError(f"{path}: no image in this folder; expected files ending in {' '.join(IMAGE_SUFFIXES)}")
+        images += found
+    return images
+
+
+def print_predictions(classifier: Classifier, images: Iterable[str], batch_size: int, as_json: bool) -> int:
+    """One line per image with PaddleClas's keys; the exit code."""
+    corrupt: list[str] = []
+
+    def on_corrupt(error: DataError) -> None:
+        corrupt.append(str(error))
+        print(f"skipped: {error}", file=sys.stderr, flush=True)
+
+    for p in classifier.stream(images, batch_size, on_corrupt):
+        row = {"class_ids": list(p.class_ids), "scores": [round(s, 5) for s in p.scores], "file_name": p.path,
+               "label_names": list(p.labels)}
+        print(json.dumps(row, ensure_ascii=False) if as_json else row, flush=True)
+    if corrupt:
+        print(f"{len(corrupt)} image(s) could not be read", file=sys.stderr, flush=True)
+    return EXIT_USER if corrupt else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="deploy/predict.py", description="Most likely classes of images.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    parser.add_argument("--model", required=True, metavar="DIR", help="folder of an exported network")
+    parser.add_argument("--topk", type=int, help="classes per image (default: what inference.yml says)")
+    parser.add_argument("--labels", metavar="FILE", help="class names: `id name` or `name` a line")
+    parser.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or all cores)")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    args = parser.parse_args(argv)
+    try:
+        images = list_images(args.images)
+        labels = read_labels(args.labels) if args.labels else None
+        predictor = Predictor(args.model, args.device, args.threads, args.topk, labels)
+        return print_predictions(predictor, images, args.batch_size, args.json)
+    except SsldError as e:
+        print(f"error: {e}", file=sys.stderr, flush=True)
+        return e.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

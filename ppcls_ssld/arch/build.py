@@ -1,0 +1,56 @@
+"""A NetworkConfig -> a Paddle layer, without weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+
+import paddle
+
+from ..config import plain
+from ..config.schema import NetworkConfig
+from ..errors import ConfigError
+from ..registry import nearest
+from . import paddleclas
+
+Outputs = Mapping[str, paddle.Tensor]  # "logits" [N, C] and the taps asked for
+
+
+def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = ()) -> paddle.nn.Layer:
+    """Network `config.name` of PaddleClas for `class_num` classes; taps: sub-layers whose outputs it also returns.
+
+    Built under its own name scope: Paddle keys optimiser state by auto-numbered parameter names, so without a scope
+    a run with another teacher could not resume a student. Misspelt arguments are refused, although many backbones
+    would swallow them. With taps (or PaddleClas's return_patterns) it returns a dict with "logits", else a tensor.
+    """
+    where = f"Arch.{config.role}"
+    make = paddleclas.factory(config.name, f"{where}.name")
+    arguments = plain(config.arguments)
+    with paddle.utils.unique_name.guard(f"{config.role}_"):
+        try:
+            network = make(class_num=class_num, **arguments)
+        except TypeError as e:
+            raise ConfigError(f"{where}: {config.name} cannot be built with {arguments}: {e}") from e
+    known = {*inspect.signature(make).parameters, *inspect.signature(type(network).__init__).parameters}
+    known -= {"self", "args", "kwargs", "pretrained", "use_ssld"}
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(f"{where}: {config.name} has no argument '{key}'{nearest(key, known)}")
+    if taps:
+        _add_taps(network, sorted({*taps, *(arguments.get("return_patterns") or ())}), where)
+    return network
+
+
+def logits_of(output: paddle.Tensor | Outputs) -> paddle.Tensor:
+    """Logits [N, C] of a network that returns a tensor, or a dict because of taps."""
+    return output["logits"] if isinstance(output, Mapping) else output
+
+
+def _add_taps(network: paddle.nn.Layer, taps: list[str], where: str) -> None:
+    if not isinstance(network, paddleclas.theseus_layer()):
+        raise ConfigError(f"{where}: {type(network).__name__} offers no feature taps, but a loss asks for {taps}")
+    sublayers = dict(network.named_sublayers())
+    for tap in taps:
+        if tap not in sublayers and not any(name.startswith(tap) for name in sublayers) and "[" not in tap:
+            raise ConfigError(f"{where}: no sub-layer '{tap}' to take features from{nearest(tap, sublayers)}")
+    network.update_res(taps)

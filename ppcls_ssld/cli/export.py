@@ -1,0 +1,74 @@
+"""`ppcls-ssld export`, `tools/export_model.py`: the student alone, as Paddle Inference files, with proof that they agree."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import EXIT_DONE, EXIT_USER, DataError
+from .main import add_config_arguments
+
+PARITY_IMAGES = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument("--format", choices=("auto", "json", "pdmodel"), default="auto",
+                        help="json: Paddle 3; pdmodel: Paddle 2 too; auto: all that this Paddle can write")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..config import load_config
+    from ..export import export_network, parity_report, preprocessing_of, write_inference_yml
+    from ..inference import InferenceEngine
+    from .student import class_names, load_student
+
+    config = load_config(args.config, args.override)
+    operations, labels = preprocessing_of(config), class_names(config)
+    network = load_student(config, "export")
+    files = export_network(network, config.Global.save_inference_dir, config.Global.image_shape, args.format)
+    write_inference_yml(files.folder, config.Arch.network(config.Arch.infer_model_name).name, operations,
+                        config.Infer.topk, labels)
+    print(f"{files.folder}: {', '.join(p.name for p in (*files.programs, files.params))}, inference.yml")
+    for reason in files.left_out:
+        print(f"left out: {reason}")
+    source, images = _parity_images(config, operations)
+    parity = parity_report(network, InferenceEngine(files.folder, config.Global.device), images, source=source)
+    parity.save(files.folder / "parity.json")
+    print(parity.summary() + ("" if parity.passed() else ": FAILED, do not use these files"), flush=True)
+    return EXIT_DONE if parity.passed() else EXIT_USER
+
+
+def _parity_images(config, operations) -> tuple[str, list[np.ndarray]]:
+    """(where from, float32 batches): up to 64 images of the Eval list, else of Infer.infer_imgs, else noise."""
+    for source, images_of in (("Eval list", _eval_images), ("Infer.infer_imgs", _infer_images)):
+        try:
+            if images := images_of(config, operations):
+                return source, images
+        except DataError as e:
+            print(f"parity: the {source} cannot be read ({e})", file=sys.stderr, flush=True)
+    noise = np.random.default_rng(0).standard_normal((1, PARITY_IMAGES, *config.Global.image_shape))
+    return "random input only", list(noise.astype(np.float32))
+
+
+def _eval_images(config, _) -> list[np.ndarray]:
+    from ..data import EvalReader
+
+    if config.DataLoader.Eval is None:
+        return []
+    few = replace(config.DataLoader.Eval, num_workers=0, batch_size=min(config.DataLoader.Eval.batch_size, PARITY_IMAGES))
+    return [batch.images for batch in EvalReader(few, config.Arch.class_num, 0, 1, PARITY_IMAGES).batches()]
+
+
+def _infer_images(config, operations) -> list[np.ndarray]:
+    from deploy.predict import list_images
+
+    from ..data.pixels import pipeline, read
+
+    if not config.Infer.infer_imgs:
+        return []
+    preprocess = pipeline(operations)
+    return [preprocess(read(path))[None] for path in list_images([config.Infer.infer_imgs])[:PARITY_IMAGES]]

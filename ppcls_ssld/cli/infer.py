@@ -1,0 +1,54 @@
+"""`ppcls-ssld infer`, `tools/infer.py`: the most likely classes of images, by the trained or by the exported network."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="*", metavar="IMAGE_OR_FOLDER", help="instead of Infer.infer_imgs")
+    parser.add_argument("-c", "--config", metavar="FILE", help="YAML of the run; not needed with --model")
+    parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE",
+                        help="change one value, such as -o Infer.infer_imgs=photos")
+    parser.add_argument("--model", metavar="DIR", help="an exported network instead of Global.pretrained_model")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+
+
+def run(args: argparse.Namespace) -> int:
+    from deploy.predict import list_images, print_predictions
+    from deploy.predictor import Predictor
+
+    if not args.config and not args.model:
+        raise ConfigError("nothing to infer with: give -c FILE (the YAML of the run), or --model DIR (an export)")
+    config = None
+    if args.config:
+        from ..config import load_config
+
+        config = load_config(args.config, args.override)
+    paths = args.images or ([config.Infer.infer_imgs] if config and config.Infer.infer_imgs else [])
+    if not paths:
+        raise ConfigError("no images: name files or folders on the command line, or set Infer.infer_imgs")
+    images = list_images(paths)
+    classifier = Predictor(args.model, config.Global.device if config else "cpu") if args.model else _eager(config)
+    return print_predictions(classifier, images, config.Infer.batch_size if config else 32, args.json)
+
+
+def _eager(config):
+    """A Classifier around the live network with the weights of Global.pretrained_model."""
+    import paddle
+
+    from deploy.predictor import Classifier
+
+    from ..arch import logits_of
+    from ..export import preprocessing_of
+    from .student import class_names, load_student
+
+    network = load_student(config, "infer with")
+
+    @paddle.no_grad()
+    def forward(images):
+        return paddle.nn.functional.softmax(logits_of(network(paddle.to_tensor(images)))).numpy()
+
+    return Classifier(forward, preprocessing_of(config), config.Infer.topk, class_names(config))

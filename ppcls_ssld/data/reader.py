@@ -1,0 +1,120 @@
+"""The mixed reader of training, and the reader of evaluation: a LoaderConfig -> batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+
+import numpy as np
+
+from ..config.schema import LoaderConfig
+from ..errors import ConfigError
+from ..registry import nearest
+from ..structs import Batch
+from .assemble import Assembler
+from .lists import ImageList, read_source
+from .mix import build_mix
+from .sampler import TrainSampler, eval_indices
+from .transforms import build_transforms
+from .workers import read_ahead
+
+
+class TrainReader:
+    """Micro-batches of one rank, for ever; batch m is the same whenever, and with however many workers, it is read.
+
+    sizes: images per source, in the config's order. skipped: path -> times, of the corrupt images that this process
+    left out (on_corrupt: skip); the batch is smaller by them, nothing takes their place.
+    """
+
+    def __init__(self, config: LoaderConfig, class_num: int, seed: int, rank: int = 0, world: int = 1,
+                 where: str = "DataLoader.Train"):
+        self._config, self._where, self._world = config, where, world
+        self._lists, self._assembler = _open(config, class_num, seed, where)
+        self.sizes = tuple(len(images) for images in self._lists)
+        self.skipped: Counter[str] = Counter()
+        names, ratios = [s.name for s in config.sources], [s.ratio for s in config.sources]
+        if any(ratio is None for ratio in ratios) and any(ratio is not None for ratio in ratios):
+            raise ConfigError(f"{where}: expected a ratio for every source or for none, "
+                              f"found {dict(zip(names, ratios))}")
+        if config.epoch_of is not None and config.epoch_of not in names:
+            raise ConfigError(f"{where}.epoch_of: no source '{config.epoch_of}'{nearest(config.epoch_of, names)}")
+        self._ratios = None if ratios[0] is None else ratios
+        epoch_of = None if config.epoch_of is None else names.index(config.epoch_of)
+        self._sampler = TrainSampler(self.sizes, self._ratios, config.batch_size, seed, rank, world, config.shuffle,
+                                     epoch_of, config.drop_last)
+        self.batches_per_epoch = self._sampler.batches_per_epoch
+
+    def describe(self) -> str:
+        """Sources, counts, labels and shares, one line each."""
+        config, total = self._config, sum(self.sizes)
+        processes = f" on each of {self._world} processes" if self._world > 1 else ""
+        lines = [f"{self._where}: {total:,} images, batches of {config.batch_size}{processes}, "
+                 f"{self.batches_per_epoch:,} an epoch"]
+        for i, (source, n) in enumerate(zip(config.sources, self.sizes)):
+            share = self._ratios[i] if self._ratios else n / total
+            lines.append(f"  {source.name}: {n:,} images {'with' if source.labelled else 'without'} labels, "
+                         f"{share * config.batch_size:.4g} of a batch ({share:.1%}), "
+                         f"from {source.list or source.folder}")
+        return "\n".join(lines)
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Micro-batches first .. last-1. DataError for a corrupt image (on_corrupt: stop) or an unequal size."""
+        yield from _counted(_read(self._assembler, self._sampler.batch, first, last, self._config), self.skipped)
+
+
+class EvalReader:
+    """Labelled images, each exactly once over all ranks, in order.
+
+    limit: at most so many images, evenly spaced over all sources. size: images over all ranks. skipped: as in
+    TrainReader. class_names: of a labelled folder, else ().
+    """
+
+    def __init__(self, config: LoaderConfig, class_num: int, rank: int = 0, world: int = 1, limit: int | None = None,
+                 where: str = "DataLoader.Eval"):
+        unlabelled = [source.name for source in config.sources if not source.labelled]
+        if unlabelled:
+            raise ConfigError(f"{where}: source '{unlabelled[0]}' has no labels, and accuracy needs them; leave it out")
+        self._config = config
+        lists, self._assembler = _open(config, class_num, 0, where)
+        self.class_names = lists[0].class_names
+        self.skipped: Counter[str] = Counter()
+        keys = np.concatenate([np.stack([np.full(n, source), np.arange(n), np.zeros(n, np.int64)], axis=1)
+                               for source, n in enumerate(map(len, lists))])
+        if limit is not None and limit < len(keys):
+            keys = keys[np.arange(limit) * len(keys) // limit]
+        self.size = len(keys)
+        self._keys = keys[eval_indices(len(keys), rank, world)]
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches of this rank; the last one may be smaller."""
+        size = self._config.batch_size
+        yield from _counted(_read(self._assembler, lambda m: self._keys[m * size:(m + 1) * size], 0,
+                                  -(-len(self._keys) // size), self._config), self.skipped)
+
+
+def _open(config: LoaderConfig, class_num: int, seed: int, where: str) -> tuple[list[ImageList], Assembler]:
+    if config.on_corrupt not in ("stop", "skip"):
+        raise ConfigError(f"{where}.on_corrupt: expected stop or skip, found {config.on_corrupt!r}")
+    pipeline = build_transforms(config.transform_ops, f"{where}.transform_ops")
+    mix = build_mix(config.batch_transform_ops, f"{where}.batch_transform_ops")
+    lists = [read_source(source, class_num, where) for source in config.sources]
+    return lists, Assembler(lists, pipeline, mix, seed, config.on_corrupt, where)
+
+
+def _read(assembler: Assembler, keys_of: Callable[[int], np.ndarray], first: int, last: int,
+          config: LoaderConfig) -> Generator[Batch]:
+    """Inline without workers, else read ahead. use_shared_memory needs no answer: it is for /dev/shm, unused here."""
+    if last > first and config.num_workers > 0:
+        assembler.learn_shape(keys_of(first))
+    if config.num_workers == 0 or assembler.image_shape is None:
+        return (assembler.assemble(keys_of(m)) for m in range(first, last))
+    return read_ahead(assembler, keys_of, first, last, config.batch_size, min(config.num_workers, last - first),
+                      max(1, config.prefetch_factor))
+
+
+def _counted(batches: Generator[Batch], skipped: Counter[str]) -> Iterator[Batch]:
+    with closing(batches):
+        for batch in batches:
+            skipped.update(batch.skipped)
+            yield batch

@@ -1,0 +1,191 @@
+"""The transforms a config can name, and the pipeline that runs them. Names and arguments are PaddleClas's.
+
+A deterministic transform has `apply(image)`. A random one is split in two: `draw(rng, height, width) -> params`, plain
+numbers and tuples, and `apply(image, params)`, which does the same for the same params: what was drawn can be stored
+and done again. Images are [H, W, 3], uint8 until NormalizeImage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..registry import Registry, one_key
+from . import augment, pixels
+
+TRANSFORMS = Registry("transform")
+for _ready in (*pixels.DETERMINISTIC.values(), augment.RandAugment, augment.AutoAugment, augment.TimmAutoAugment,
+               augment.RandomErasing, augment.ColorJitter):
+    TRANSFORMS.register()(_ready)
+
+
+@TRANSFORMS.register()
+class RandCropImage:
+    """A random part of the image, resized to `size`: Inception's crop, drawn by PaddleClas's law.
+
+    scale: range of the part's share of the image area. ratio: range of its width / height, uniform or log-uniform
+    (use_log_aspect). interpolation 'random' draws bilinear or bicubic. The share is capped so that the part fits.
+    """
+
+    def __init__(self, size: Any, scale: Sequence[Any] = (0.08, 1.0), ratio: Sequence[Any] = (3 / 4, 4 / 3),
+                 interpolation: str | None = None, use_log_aspect: bool = False, backend: str = "cv2"):
+        self.size = pixels.pair(size)
+        self.scale = pixels.numbers((0.08, 1.0) if scale is None else scale, 2, "scale")
+        self.ratio = pixels.numbers((3 / 4, 4 / 3) if ratio is None else ratio, 2, "ratio")
+        if not 0 < self.scale[0] <= self.scale[1] or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"expected scale and ratio as [low, high] above 0, found {self.scale} and {self.ratio}")
+        self.filters = ("bilinear", "bicubic") if interpolation == "random" else (interpolation or "bilinear",)
+        pixels.check_resize(self.filters[0], backend)
+        self.use_log_aspect, self.backend = use_log_aspect, backend
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int, str]:
+        """(left, top, width, height, interpolation) of the part."""
+        if self.use_log_aspect:
+            aspect = math.exp(rng.uniform(*map(math.log, self.ratio)))
+        else:
+            aspect = rng.uniform(*self.ratio)
+        largest = min(width / height / aspect, height / width * aspect)  # share of the area at which the part touches
+        share = rng.uniform(min(self.scale[0], largest), min(self.scale[1], largest))
+        area = width * height * share
+        part_width = min(width, max(1, int(math.sqrt(area * aspect))))
+        part_height = min(height, max(1, int(math.sqrt(area / aspect))))
+        left = int(rng.integers(width - part_width + 1))
+        top = int(rng.integers(height - part_height + 1))
+        return left, top, part_width, part_height, _choose(rng, self.filters)
+
+    def apply(self, image: np.ndarray, params: tuple[int, int, int, int, str]) -> np.ndarray:
+        left, top, width, height, interpolation = params
+        return pixels.resize(image[top:top + height, left:left + width], self.size, interpolation, self.backend)
+
+
+@TRANSFORMS.register("RandCropImageV2", "RandomCropImage")
+class RandCropImageV2:
+    """A part of exactly `size` pixels at a random place, not resized. DataError when the image is smaller."""
+
+    def __init__(self, size: Any):
+        self.size = pixels.pair(size)
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, int]:
+        """(left, top)."""
+        crop_width, crop_height = self.size
+        if crop_width > width or crop_height > height:
+            raise DataError(f"cannot crop {crop_width}x{crop_height} out of an image of {width}x{height} pixels; "
+                            "put a ResizeImage or Padv2 before the crop, or use PadRandCrop")
+        return int(rng.integers(width - crop_width + 1)), int(rng.integers(height - crop_height + 1))
+
+    def apply(self, image: np.ndarray, params: tuple[int, int]) -> np.ndarray:
+        (left, top), (width, height) = params, self.size
+        return image[top:top + height, left:left + width]
+
+
+@TRANSFORMS.register()
+class PadRandCrop(RandCropImageV2):
+    """`padding` pixels of `fill` on each side, then a crop of `size`: the usual one for 32 x 32 images (padding 4).
+
+    Not in PaddleClas, where it takes Pad and RandCropImageV2.
+    """
+
+    def __init__(self, size: Any, padding: int = 4, fill: int = 0):
+        super().__init__(size)
+        if type(padding) is not int or padding < 0:
+            raise ValueError(f"padding: expected a number of pixels, found {padding!r}")
+        self.padding, self.fill = padding, fill
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, int]:
+        return super().draw(rng, height + 2 * self.padding, width + 2 * self.padding)
+
+    def apply(self, image: np.ndarray, params: tuple[int, int]) -> np.ndarray:
+        p = self.padding
+        padded = cv2.copyMakeBorder(image, p, p, p, p, cv2.BORDER_CONSTANT, value=(self.fill,) * 3)
+        return super().apply(padded, params)
+
+
+@TRANSFORMS.register()
+class Padv2:
+    """Pad to `size` with fill_value. pad_mode: 0 right and below, 1 on all sides, 2 left and above, -1 at `offsets`."""
+
+    def __init__(self, size: Any, pad_mode: int = 0, offsets: Sequence[int] | None = None,
+                 fill_value: Any = (127.5, 127.5, 127.5)):
+        if pad_mode not in (-1, 0, 1, 2) or (pad_mode == -1 and offsets is None):
+            raise ValueError(f"pad_mode: expected 0, 1, 2, or -1 with offsets, found {pad_mode!r}")
+        self.size, self.pad_mode = pixels.pair(size), pad_mode
+        self.offsets = offsets and [int(value) for value in pixels.numbers(offsets, 2, "offsets")]
+        fill = fill_value if isinstance(fill_value, (list, tuple)) else [fill_value] * 3
+        self.fill = pixels.numbers(fill, 3, "fill_value")
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        (width, height), (image_height, image_width) = self.size, image.shape[:2]
+        right, below = width - image_width, height - image_height
+        if right < 0 or below < 0:
+            raise DataError(f"cannot pad an image of {image_width}x{image_height} pixels to {width}x{height}; "
+                            "put a ResizeImage before it")
+        left, above = {-1: self.offsets, 0: (0, 0), 1: (right // 2, below // 2), 2: (right, below)}[self.pad_mode]
+        if any(value % 1 for value in self.fill):
+            image = image.astype(np.float32)  # 127.5 is no uint8
+        return cv2.copyMakeBorder(image, above, below - above, left, right - left, cv2.BORDER_CONSTANT,
+                                  value=self.fill)
+
+
+@TRANSFORMS.register()
+class RandFlipImage:
+    """Flip with probability `prob`. flip_code: 1 left-right, 0 upside down, -1 both."""
+
+    def __init__(self, flip_code: int = 1, prob: Any = 0.5):
+        if flip_code not in (-1, 0, 1):
+            raise ValueError(f"flip_code: expected 1, 0 or -1, found {flip_code!r}")
+        self.flip_code, self.prob = flip_code, pixels.number(prob)
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> bool:
+        return bool(rng.random() < self.prob)
+
+    def apply(self, image: np.ndarray, params: bool) -> np.ndarray:
+        return cv2.flip(image, self.flip_code) if params else image
+
+
+class Pipeline:
+    """Transforms in order: uint8 RGB [H, W, 3] -> float32 [3, h, w], whether or not the list ends in ToCHWImage."""
+
+    def __init__(self, transforms: Sequence[Any], where: str = "transform_ops"):
+        pixels.check_layout(transforms, where)
+        self.transforms = tuple(transforms)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return self.record(image, rng)[0]
+
+    def record(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple]:
+        """The image, and what each transform drew (None for a deterministic one)."""
+        drawn = []
+        for transform in self.transforms:
+            random = hasattr(transform, "draw")
+            drawn.append(transform.draw(rng, *image.shape[:2]) if random else None)
+            image = transform.apply(image, drawn[-1]) if random else transform.apply(image)
+        return pixels.finish(image, self.transforms), tuple(drawn)
+
+    def replay(self, image: np.ndarray, drawn: Sequence[Any]) -> np.ndarray:
+        """The same image again, from what `record` returned."""
+        for transform, params in zip(self.transforms, drawn, strict=True):
+            image = transform.apply(image, params) if hasattr(transform, "draw") else transform.apply(image)
+        return pixels.finish(image, self.transforms)
+
+
+def build_transforms(entries: Sequence[Mapping[str, Any]], where: str) -> Pipeline:
+    """Pipeline of a config's transform_ops. ConfigError names the key path of what is wrong."""
+    transforms = []
+    for i, entry in enumerate(entries):
+        name, arguments = one_key(entry, f"{where}.{i}")
+        transforms.append(TRANSFORMS.build(name, arguments, f"{where}.{i}"))
+    return Pipeline(transforms, where)
+
+
+def check_transforms(entries: Sequence[Mapping[str, Any]], where: str) -> None:
+    """ConfigError when build_transforms would raise one. Constructors only store their arguments, so they are run."""
+    build_transforms(entries, where)
+
+
+def _choose(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))] if len(options) > 1 else options[0]

@@ -1,0 +1,100 @@
+"""Evaluation: the student alone, every image once, exact counts over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import paddle
+
+from .. import parallel
+from ..arch import build_teacher, logits_of
+from ..config.schema import RunConfig
+from ..data import EvalReader
+from ..errors import ConfigError
+from ..loss import CombinedLoss, Labels
+from ..metric import TopkAccuracy
+from ..structs import Batch
+
+Forward = Callable[[Batch], np.ndarray]  # batch of N images -> logits float32 [N, C]
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """accuracy: {"top1": ..., "top5": ...} in [0, 1]. images: how many were scored, over all ranks.
+
+    loss: mean of Loss.Eval, None when it names none. skipped: corrupt images left out, of this rank.
+    """
+
+    accuracy: dict[str, float]
+    images: int
+    loss: float | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def top1(self) -> float:
+        return self.accuracy["top1"]
+
+
+def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult:
+    """Accuracy (and the mean of Loss.Eval) of whatever answers `forward`, over the reader's images on all ranks."""
+    metric = TopkAccuracy(config.Metric.topk)
+    role = config.Arch.infer_model_name
+    criterion = CombinedLoss(config.Loss.Eval, "Loss.Eval", [role], role) if config.Loss.Eval else None
+    loss_sum = np.zeros(2)  # sum of per-image losses, images
+    for batch in reader.batches():
+        logits = forward(batch)
+        metric.update(logits, batch.labels)
+        if criterion:
+            loss_sum += (_mean_loss(criterion, role, logits, batch).item() * len(batch), len(batch))
+    metric = metric.from_counts(metric.topk, parallel.sum_array(metric.counts()))
+    loss_sum = parallel.sum_array(loss_sum)
+    return EvalResult(metric.result(), metric.images, loss_sum[0] / max(loss_sum[1], 1) if criterion else None,
+                      tuple(reader.skipped))
+
+
+def layer_forward(network: paddle.nn.Layer) -> Forward:
+    """`forward` of a live network in evaluation mode. Leaves it in that mode."""
+    network.eval()
+
+    @paddle.no_grad()
+    def forward(batch: Batch) -> np.ndarray:
+        return logits_of(network(paddle.to_tensor(batch.images))).astype("float32").numpy()
+
+    return forward
+
+
+def evaluate(config: RunConfig) -> EvalResult:
+    """Score the weights that `Global.pretrained_model` names on the Eval list, by the fastest engine that fits.
+
+    Raises ConfigError without weights or without an Eval list.
+    """
+    student = config.Arch.network(config.Arch.infer_model_name)
+    weights = config.Global.pretrained_model or student.pretrained
+    if not weights:
+        raise ConfigError("Global.pretrained_model: nothing to evaluate; give the path of the student's .pdparams, "
+                          "such as -o Global.pretrained_model=output/best_model")
+    parallel.init(config.Global.device)
+    reader = eval_reader(config)
+    frozen = replace(student, pretrained=weights, frozen=True, bn_mode="eval", engine="auto")
+    network, report = build_teacher(frozen, config.Arch.class_num, config.Global.image_shape, config.Global.device)
+    if parallel.is_main():
+        print(f"{student.name}: {report.summary()}\nengine: {network.engine} ({network.reason})", flush=True)
+
+    def forward(batch: Batch) -> np.ndarray:
+        return logits_of(network(batch.images, paddle.to_tensor(batch.images))).numpy()
+
+    return score(forward, reader, config)
+
+
+def eval_reader(config: RunConfig, limit: int | None = None) -> EvalReader:
+    if config.DataLoader.Eval is None:
+        raise ConfigError("DataLoader.Eval: missing; evaluation needs a labelled list")
+    return EvalReader(config.DataLoader.Eval, config.Arch.class_num, parallel.rank(), parallel.world_size(), limit)
+
+
+def _mean_loss(criterion: CombinedLoss, role: str, logits: np.ndarray, batch: Batch) -> paddle.Tensor:
+    labels = paddle.to_tensor(batch.labels)
+    shown = Labels(labels, labels, paddle.ones([len(batch)])) if criterion.needs_labels else None
+    return criterion({role: paddle.to_tensor(logits)}, shown, float(len(batch)), float(len(batch)))["loss"]

@@ -1,0 +1,146 @@
+"""What a run says: a live bar or plain lines, metrics.jsonl, config.yaml, VisualDL. Only rank 0 says anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import ConfigError
+
+
+class Logbook:
+    """Numbers and sentences of one run. On other ranks than 0 every call does nothing."""
+
+    def __init__(self, output_dir: str, active: bool, use_visualdl: bool = False):
+        self.folder = Path(output_dir)
+        self._active = active
+        self._stream = sys.stdout
+        self._bar: tqdm | None = None
+        self._started = time.monotonic()
+        self._visualdl = None
+        if not active:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"Global.output_dir: {output_dir} cannot be made ({e.strerror})") from e
+        self._metrics = open(self.folder / "metrics.jsonl", "a", buffering=1)
+        if use_visualdl:
+            from visualdl import LogWriter  # a slow import that few runs need
+            self._visualdl = LogWriter(logdir=str(self.folder / "vdl"))
+
+    def say(self, text: str) -> None:
+        """A sentence for a person; the bar stays whole."""
+        if self._active:
+            tqdm.write(text, file=self._stream) if self._bar else print(text, file=self._stream, flush=True)
+
+    def save_config(self, text: str) -> None:
+        if self._active:
+            (self.folder / "config.yaml").write_text(text)
+
+    def rewind(self, step: int) -> None:
+        """Drop rows after `step`: they come from steps that are about to be done again."""
+        if not self._active:
+            return
+        path = self.folder / "metrics.jsonl"
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        self._metrics.close()
+        part = path.with_suffix(".part")
+        part.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(part, path)
+        self._metrics = open(path, "a", buffering=1)
+
+    def start(self, step: int, steps: int) -> None:
+        if self._active:
+            self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True,
+                             disable=not self._stream.isatty())
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def train_row(self, row: dict[str, Any], steps: int) -> None:
+        """A row of training numbers; keys as in docs/metrics in README ("step", "epoch", "loss", "lr", ...)."""
+        if not self._active:
+            return
+        self._write({"kind": "train", **row})
+        share = " ".join(f"{k} {v:.0%}" for k, v in row["share"].items())
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_s']:.0f} img/s, {share}", refresh=False)
+        else:
+            left = (time.monotonic() - self._started) / max(row["run_steps"], 1) * (steps - row["step"])
+            self.say(f"step {row['step']}/{steps}  epoch {row['epoch']:.2f}  loss {row['loss']:.4f}  lr {row['lr']:.3g}  "
+                     f"{row['images_per_s']:.0f} img/s  {share}  eta {_clock(left)}")
+        self._scalars("train", {"loss": row["loss"], "lr": row["lr"], "images_per_s": row["images_per_s"],
+                                **{f"part/{k}": v for k, v in row["parts"].items()}}, row["step"])
+
+    def eval_row(self, row: dict[str, Any]) -> None:
+        """A row of evaluation numbers: top1 (and topk) in [0, 1]."""
+        if not self._active:
+            return
+        self._write({"kind": "eval", **row})
+        numbers = "  ".join(f"{k} {v:.2%}" for k, v in row.items() if k.startswith("top"))
+        self.say(f"eval  step {row['step']}  {row['weights']}  {numbers}  on {row['images']} images"
+                 + (f"  loss {row['loss']:.4f}" if row.get("loss") is not None else ""))
+        self._scalars("eval", {k: v for k, v in row.items() if k.startswith("top")}, row["step"])
+
+    def images(self, tag: str, images: np.ndarray, step: int) -> None:
+        """Sample images for VisualDL: uint8 [N, H, W, 3]."""
+        if self._active and self._visualdl:
+            for i, image in enumerate(images):
+                self._visualdl.add_image(tag=f"{tag}/{i}", img=image, step=step)
+
+    def close(self) -> None:
+        if not self._active:
+            return
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._metrics.close()
+        if self._visualdl:
+            self._visualdl.close()
+
+    def __enter__(self) -> Logbook:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._metrics.write(json.dumps(row) + "\n")
+
+    def _scalars(self, tag: str, values: dict[str, float], step: int) -> None:
+        if self._visualdl:
+            for name, value in values.items():
+                self._visualdl.add_scalar(tag=f"{tag}/{name}", value=value, step=step)
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl; a last line cut short by a kill is left out."""
+    rows = []
+    for line in Path(path).read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return float("inf")
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}"

@@ -1,0 +1,67 @@
+"""Stage 2 of SSLD from the run of stage 1: distillation fine-tuning on the labelled set (its labels stay unread).
+
+Numbers: PaddleClas's distillation document, sections 3.2 and 3.3, as tabled in docs: the learning rate falls to about
+a hundredth of stage 1's, epochs to 30 of 360, L2 and loss stay.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..config import plain, resolve, write
+from ..config.schema import RunConfig
+from ..errors import ConfigError
+
+LR_FACTOR = 0.01
+EPOCH_FACTOR = 30 / 360
+
+
+def next_stage(config: RunConfig, student_weights: str) -> dict:
+    """The fine-tuning config as a plain tree, with the stage-1 student's weights as its start.
+
+    Only labelled sources stay. Raises ConfigError when the run has none, or when its sources cannot be told apart
+    (PaddleClas's single list).
+    """
+    tree = plain(config.source)
+    sources = tree["DataLoader"]["Train"].get("sources")
+    if not sources:
+        raise ConfigError("Global.next_stage: DataLoader.Train is one list, so the labelled images cannot be told from "
+                          "the others; name them in DataLoader.Train.sources")
+    labelled = [{k: v for k, v in s.items() if k != "ratio"} for s in sources if s.get("labelled", True)]
+    if not labelled:
+        raise ConfigError("Global.next_stage: DataLoader.Train.sources has no labelled source to fine-tune on")
+    tree["DataLoader"]["Train"]["sources"] = labelled
+    tree["DataLoader"]["Train"].pop("epoch_of", None)
+    lr = tree["Optimizer"]["lr"]
+    lr["learning_rate"] *= LR_FACTOR
+    glob = tree["Global"]
+    glob["epochs"] = max(1, round(config.Global.epochs * EPOCH_FACTOR))
+    lr["warmup_epoch"] = min(lr.get("warmup_epoch", 0), glob["epochs"] // 6)
+    glob["output_dir"] = f"{config.Global.output_dir.rstrip('/')}_stage2"
+    for key in ("next_stage", "checkpoints", "max_steps", "pretrained_model"):
+        glob.pop(key, None)
+    _set_pretrained(tree["Arch"], config.Arch.infer_model_name, os.path.abspath(student_weights))
+    resolve(tree)  # what is written must load
+    return tree
+
+
+def write_next_stage(config: RunConfig, student_weights: str) -> Path:
+    """Write `Global.next_stage` in one move; returns its path."""
+    path = Path(config.Global.next_stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = (f"# Stage 2 of {config.Global.output_dir}: distillation fine-tuning on its labelled images.\n"
+              f"# python -m paddle.distributed.launch tools/train.py -c {path}\n")
+    part = path.with_name(f".part-{path.name}")
+    part.write_text(header + write(next_stage(config, student_weights)))
+    os.replace(part, path)
+    return path
+
+
+def _set_pretrained(arch: dict, role: str, weights: str) -> None:
+    if role in arch:
+        arch[role]["pretrained"] = weights
+    elif "models" in arch:
+        next(m for m in arch["models"] if role in m)[role]["pretrained"] = weights
+    else:
+        arch["pretrained"] = weights

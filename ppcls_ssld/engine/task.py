@@ -1,0 +1,150 @@
+"""Student, teachers and loss as one object that the loop calls, and that knows what a checkpoint owns.
+
+A checkpoint owns the trained networks, their average and the optimiser. It never holds a teacher: that one is
+rebuilt from its own weights file, and nothing here can have changed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import paddle
+
+from .. import parallel
+from ..arch import Ema, LoadReport, Teacher, build_network, build_teacher, initialise, logits_of, train_mode
+from ..config.schema import RunConfig
+from ..errors import ConfigError
+from ..loss import CombinedLoss, Labels
+from ..rng import framework_seed
+from ..structs import Batch
+
+
+class Trained(paddle.nn.Layer):
+    """The networks that learn, by role; images [N, 3, H, W] -> {role: logits or dict of taps}."""
+
+    def __init__(self, networks: Mapping[str, paddle.nn.Layer]):
+        super().__init__()
+        self.networks = paddle.nn.LayerDict(dict(networks))
+
+    def forward(self, images):
+        return {role: network(images) for role, network in self.networks.items()}
+
+
+class DistillationTask:
+    """Everything between a batch and its loss.
+
+    trained: Trained, the networks that learn. teachers: frozen ones, by role; not sub-layers of anything.
+    reports: per role, what its weights file gave (None where nothing was asked for).
+    """
+
+    def __init__(self, config: RunConfig):
+        roles = [n.role for n in config.Arch.networks]
+        self.student_role = config.Arch.infer_model_name
+        self.loss = CombinedLoss(config.Loss.Train, "Loss.Train", roles, self.student_role)
+        learning = [n for n in config.Arch.networks if not n.frozen]
+        _refuse_idle_networks(config, self.loss.roles)
+        self.reports: dict[str, LoadReport | None] = {}
+        networks = {}
+        for index, network in enumerate(learning):
+            # The same initial weights on every rank, whatever else was built before.
+            paddle.seed(framework_seed(config.Global.seed, index, 0))
+            networks[network.role] = build_network(network, config.Arch.class_num,
+                                                   self.loss.feature_keys.get(network.role, ()))
+            self.reports[network.role] = initialise(networks[network.role], network)
+        self.trained = Trained(networks)
+        if config.Arch.use_sync_bn and not config.Global.device.startswith("cpu"):
+            self.trained = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(self.trained)
+        self._bn_modes = {n.role: n.bn_mode for n in learning}
+        self.teachers: dict[str, Teacher] = {}
+        for network in config.Arch.networks:
+            if network.frozen:
+                self.teachers[network.role], self.reports[network.role] = build_teacher(
+                    network, config.Arch.class_num, config.Global.image_shape, config.Global.device,
+                    self.loss.feature_keys.get(network.role, ()))
+        self.ema = Ema(self.student, config.EMA.decay) if config.EMA else None
+        self._amp = config.AMP
+        self._parallel = self.trained
+
+    @property
+    def student(self) -> paddle.nn.Layer:
+        return self.trained.networks[self.student_role]
+
+    def named_parameters(self) -> list[tuple[str, paddle.Tensor]]:
+        """Trained parameters as (name, parameter); names carry their role only when several networks learn."""
+        networks = self.trained.networks
+        alone = len(networks) == 1
+        return [(name if alone else f"{role}.{name}", parameter)
+                for role, network in networks.items() for name, parameter in network.named_parameters()]
+
+    def distribute(self) -> None:
+        """Average gradients over ranks from here on. After weights and AMP decoration are in place."""
+        self._parallel = parallel.wrap(self.trained)
+
+    def train_mode(self) -> None:
+        for role, network in self.trained.networks.items():
+            train_mode(network, self._bn_modes[role])
+
+    def no_sync(self):
+        return parallel.no_sync(self._parallel)
+
+    def teach(self, batch: Batch, images: paddle.Tensor) -> dict:
+        """Every teacher's outputs for this batch, detached."""
+        with self._autocast():
+            return {role: teacher(batch.images, images) for role, teacher in self.teachers.items()}
+
+    def losses(self, batch: Batch, images: paddle.Tensor, taught: Mapping, n_all: float, n_labelled: float
+               ) -> tuple[dict[str, paddle.Tensor], paddle.Tensor]:
+        """(named scalar losses with the total under "loss", the student's logits [N, C]).
+
+        n_all, n_labelled: images that the mean is taken over; see CombinedLoss. A label-free loss is not shown
+        the labels at all.
+        """
+        with self._autocast():
+            outputs = {**taught, **self._parallel(images)}
+        return self.loss(outputs, _labels(batch) if self.loss.needs_labels else None, n_all, n_labelled), \
+            logits_of(outputs[self.student_role])
+
+    def state(self) -> dict[str, dict[str, paddle.Tensor]]:
+        """What a checkpoint owns besides the optimiser: file stem -> state dict."""
+        files = {self._stem(role): network.state_dict() for role, network in self.trained.networks.items()}
+        if self.ema:
+            files["ema"] = self.ema.shadow
+        return files
+
+    def load_state(self, files: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Take a checkpoint's arrays back, every key of them."""
+        for stem, own in self.state().items():
+            for key, tensor in own.items():
+                tensor.set_value(files[stem][key])
+
+    def _stem(self, role: str) -> str:
+        return "student" if role == self.student_role else role
+
+    def _autocast(self):
+        if not self._amp.use_amp:
+            return nullcontext()
+        return paddle.amp.auto_cast(level=self._amp.level, dtype=self._amp.dtype)
+
+
+def without_amp_on_cpu(config: RunConfig) -> tuple[RunConfig, str | None]:
+    """The config as this device can run it, and a sentence for the log when that differs from what was asked."""
+    if config.AMP.use_amp and config.Global.device.startswith("cpu"):
+        return replace(config, AMP=replace(config.AMP, use_amp=False)), "AMP is off: Paddle has none on cpu"
+    return config, None
+
+
+def _labels(batch: Batch) -> Labels:
+    return Labels(paddle.to_tensor(batch.labels), paddle.to_tensor(batch.partner_labels), paddle.to_tensor(batch.share))
+
+
+def _refuse_idle_networks(config: RunConfig, used: set[str]) -> None:
+    for network in config.Arch.networks:
+        if network.role not in used:
+            what = "compared with" if network.frozen else "trained by"
+            raise ConfigError(f"Arch.{network.role} is not {what} any loss; Loss.Train uses {', '.join(sorted(used))}. "
+                              "Remove the network or add a loss that names it")
+    if all(n.frozen for n in config.Arch.networks):
+        raise ConfigError("Arch: every network is frozen, nothing is left to train")

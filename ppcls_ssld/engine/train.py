@@ -1,0 +1,302 @@
+"""A training run, from config to best student. Reads top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from .. import parallel
+from ..config import differences, dump, plain
+from ..config.schema import RunConfig
+from ..data import TrainReader
+from ..errors import ConfigError, DivergedError, StoppedBySignal
+from ..optim import build_optimizer, build_schedule
+from ..structs import Batch
+from . import preflight
+from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint
+from .evaluate import eval_reader, layer_forward, score
+from .logbook import Logbook
+from .next_stage import write_next_stage
+from .step import StepResult, TrainStep
+from .stop import StopRequest
+from .task import DistillationTask, without_amp_on_cpu
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """student_weights: best_model.pdparams, or the last checkpoint's student when nothing was evaluated."""
+
+    output_dir: str
+    steps: int
+    best_top1: float | None
+    last_top1: float | None
+    student_weights: str
+
+
+def train(config: RunConfig) -> TrainResult:
+    """Train what `config` describes; resumes when `Global.checkpoints` says so.
+
+    Raises SsldError subclasses (errors.py lists their exit codes): a user's mistake, a teacher at chance level, a loss
+    that is not finite, a full disk, a stop by signal (after saving).
+    """
+    parallel.init(config.Global.device)
+    # Paddle numbers the optimiser's accumulators over the whole process; a run must not depend on an earlier one.
+    with paddle.utils.unique_name.guard(), \
+            Logbook(config.Global.output_dir, parallel.is_main(), config.Global.use_visualdl) as log:
+        return Run(config, log).go()
+
+
+class Run:
+    """The parts of one run, put together in the order that matters."""
+
+    def __init__(self, config: RunConfig, log: Logbook):
+        config, notice = without_amp_on_cpu(config)
+        self.config, self.log = config, log
+        for text in (*config.notices, *([notice] if notice else [])):
+            log.say(f"note: {text}")
+        checkpoint = self._checkpoint_to_resume()
+
+        if config.DataLoader.Train is None:
+            raise ConfigError("DataLoader.Train: missing; there is nothing to train on")
+        self.reader = TrainReader(config.DataLoader.Train, config.Arch.class_num, config.Global.seed,
+                                  parallel.rank(), parallel.world_size())
+        # Built before training, so that a broken list is known now and not after the first epoch.
+        self.eval_reader = eval_reader(config) if config.DataLoader.Eval and config.Global.eval_during_train else None
+        log.say(self.reader.describe())
+        self.global_batch = config.DataLoader.Train.batch_size * config.Global.update_freq * parallel.world_size()
+        rounding = math.floor if config.DataLoader.Train.drop_last else math.ceil
+        self.steps_per_epoch = max(1, rounding(self.reader.batches_per_epoch / config.Global.update_freq))
+        self.steps = config.Global.epochs * self.steps_per_epoch
+        if config.Global.max_steps:
+            self.steps = min(self.steps, config.Global.max_steps)
+
+        self.task = DistillationTask(config)
+        for role, report in self.task.reports.items():
+            log.say(f"{role}: {report.summary() if report else 'new weights, nothing loaded'}")
+        schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, self.steps_per_epoch, "Optimizer.lr")
+        self.optimizer = build_optimizer(config.Optimizer, self.task.named_parameters(), "Optimizer")
+        self.scaler = self._amp()
+        self.state = TrainState(global_batch=self.global_batch, seed=config.Global.seed, config=plain(config.source))
+        if checkpoint:
+            self._resume(checkpoint)  # after the optimiser exists, before gradients are averaged over ranks
+        self.task.distribute()
+        self.schedule = schedule
+        self.step = TrainStep(self.task, self.optimizer, self.scaler, schedule, config.Global.seed)
+
+    def go(self) -> TrainResult:
+        """Check the teachers, then step, evaluate and save until done."""
+        for teacher in self.task.teachers.values():
+            self.log.say(preflight.describe(teacher, preflight.check_teacher(teacher, self.config)))
+        self.log.save_config(dump(self.config))
+        self.log.say(f"{self.steps} steps of {self.global_batch} images, {self.steps_per_epoch} a epoch; loss: "
+                     f"{', '.join(self.task.loss.names)} ({'reads' if self.task.loss.needs_labels else 'never reads'} "
+                     "labels)")
+        self.log.start(self.state.step, self.steps)
+        saved_at = self.state.step if self.state.step else None
+        with StopRequest() as stop:
+            self.task.train_mode()
+            for result in self._steps(stop):
+                self.state.step += 1
+                self.log.advance()
+                ended = self.state.step % self.steps_per_epoch == 0 or self.state.step == self.steps
+                if ended:
+                    self.state.epoch = math.ceil(self.state.step / self.steps_per_epoch)
+                    self._maybe_evaluate()
+                if self._save_is_due(ended) or result.stop:
+                    self._save()
+                    saved_at = self.state.step
+                if result.stop and self.state.step < self.steps:
+                    raise StoppedBySignal(f"stopped by {stop.signal_name or 'another rank'} after step "
+                                          f"{self.state.step}, all saved; start again with --resume")
+        if saved_at != self.state.step:
+            self._save()
+        return self._result()
+
+    def _steps(self, stop):
+        """Train to the end, yielding after each step; rows go to the log when due, and no loss goes unchecked."""
+        due = self.config.Global.print_batch_step
+        micro = self.config.Global.update_freq
+        batches = self.reader.batches(self.state.step * micro, self.steps * micro)
+        window = _Window(due)
+        while self.state.step < self.steps:
+            t0 = time.perf_counter()
+            group = [next(batches) for _ in range(micro)]
+            data_s = time.perf_counter() - t0
+            if self.state.step == 0:
+                self.log.images("train", _viewable(group[0].images[:8]), 0)
+            step = self.state.step  # the loop adds one when it takes the result
+            result = self.step(step, group, bool(stop))
+            window.add(step + 1, group, result, data_s)
+            if (step + 1) % due == 0 or step + 1 == self.steps or result.stop or self._save_is_near(step + 1):
+                window.check()
+            if (step + 1) % due == 0 or step + 1 == self.steps:
+                self.log.train_row(self._row(step + 1, result, window), self.steps)
+                window.clear()
+            yield result
+
+    def _row(self, step: int, result: StepResult, window: _Window) -> dict:
+        names = list(result.losses)
+        values = paddle.stack([result.losses[n].reshape([]).astype("float32") for n in names])
+        values = (parallel.sum_(values) / parallel.world_size()).numpy().tolist()
+        losses = dict(zip(names, values))
+        seconds = window.data_s + window.teacher_s + window.student_s
+        return {
+            "step": step, "epoch": step / self.steps_per_epoch, "images_seen": step * self.global_batch,
+            "loss": losses.pop("loss"), "lr": self.schedule(step - 1), "parts": losses,
+            "agreement": None if result.agreement is None else result.agreement.astype("float32").mean().item(),
+            "images_per_s": window.images * parallel.world_size() / seconds,
+            "share": {"data": window.data_s / seconds, "teacher": window.teacher_s / seconds,
+                      "student": window.student_s / seconds},
+            "skipped": len(self.reader.skipped), "run_steps": window.run_steps,
+        }
+
+    def _maybe_evaluate(self) -> None:
+        glob = self.config.Global
+        last = self.state.step == self.steps
+        if self.eval_reader is None or not (last or (self.state.epoch >= glob.start_eval_epoch
+                                                     and self.state.epoch % glob.eval_interval == 0)):
+            return
+        ema = self.task.ema
+        for weights in ("student", "ema") if ema else ("student",):
+            if weights == "ema":
+                with ema.applied():
+                    result = score(layer_forward(self.task.student), self.eval_reader, self.config)
+            else:
+                result = score(layer_forward(self.task.student), self.eval_reader, self.config)
+            self.log.eval_row({"step": self.state.step, "epoch": self.state.epoch,
+                               "images_seen": self.state.step * self.global_batch, "weights": weights,
+                               "images": result.images, "loss": result.loss, **result.accuracy})
+            self.state.last_top1 = result.top1
+            if self.state.best_top1 is None or result.top1 > self.state.best_top1:
+                self.state.best_top1, self.state.best_step = result.top1, self.state.step
+                if parallel.is_main():
+                    files = self.task.state()
+                    save_best(glob.output_dir, files["ema" if weights == "ema" else "student"], result.top1,
+                              self.state.step, weights)
+        self.task.train_mode()
+
+    def _save_is_due(self, epoch_ended: bool) -> bool:
+        glob = self.config.Global
+        return bool((epoch_ended and (self.state.epoch % glob.save_interval == 0 or self.state.step == self.steps))
+                    or (glob.save_steps and self.state.step % glob.save_steps == 0))
+
+    def _save_is_near(self, step: int) -> bool:
+        save_steps = self.config.Global.save_steps
+        return step % self.steps_per_epoch == 0 or bool(save_steps and step % save_steps == 0)
+
+    def _save(self) -> None:
+        if parallel.is_main():
+            self.state.scaler = self.scaler.state_dict() if self.scaler else {}
+            self.state.scaler = {k: np.asarray(v).tolist() for k, v in self.state.scaler.items()}
+            save_checkpoint(self.config.Global.output_dir, self.task.state(), self.optimizer, self.state,
+                            self.config.Global.keep_checkpoints)
+        parallel.barrier()
+
+    def _checkpoint_to_resume(self) -> Path | None:
+        glob = self.config.Global
+        if glob.checkpoints:
+            return find_checkpoint(glob.checkpoints, glob.output_dir)
+        found = find_checkpoint("auto", glob.output_dir)
+        if found:
+            raise ConfigError(f"Global.output_dir: {glob.output_dir} already holds a run (step {int(found.name)}). Add "
+                              "--resume to go on with it, choose another output_dir, or delete the folder")
+        self.log.rewind(-1)
+        return None
+
+    def _resume(self, folder: Path) -> None:
+        state, files, optimizer = load_checkpoint(folder)
+        if (state.global_batch, state.seed) != (self.global_batch, self.config.Global.seed):
+            raise ConfigError(
+                f"{folder}: made with {state.global_batch} images a step and seed {state.seed}, this run has "
+                f"{self.global_batch} and {self.config.Global.seed}. Batch size x update_freq x processes and the seed "
+                "fix which images a step sees; make them equal")
+        for line in differences(state.config, plain(self.config.source)):
+            self.log.say(f"resume: {line}")
+        own = {stem: set(tensors) for stem, tensors in self.task.state().items()}
+        if {stem: set(arrays) for stem, arrays in files.items()} != own:
+            raise ConfigError(f"{folder}: holds {sorted(files)}, this run needs {sorted(own)} with the same parameters; "
+                              "the networks (or EMA) of the two runs differ")
+        self.task.load_state(files)
+        self.optimizer.set_state_dict(_tensors(optimizer))
+        if self.scaler and state.scaler:
+            self.scaler.load_state_dict({k: _scalar_or_array(v) for k, v in state.scaler.items()})
+        state.config = plain(self.config.source)
+        self.state = state
+        self.log.rewind(state.step)
+        self.log.say(f"resumed from {folder} at step {state.step}")
+
+    def _amp(self) -> paddle.amp.GradScaler | None:
+        amp = self.config.AMP
+        if not amp.use_amp:
+            return None
+        if amp.level == "O2":
+            self.task.trained, self.optimizer = paddle.amp.decorate(
+                models=self.task.trained, optimizers=self.optimizer, level="O2", dtype=amp.dtype,
+                save_dtype="float32")
+        if amp.dtype != "float16":
+            return None  # bfloat16 has float32's range
+        return paddle.amp.GradScaler(init_loss_scaling=amp.scale_loss,
+                                     use_dynamic_loss_scaling=amp.use_dynamic_loss_scaling)
+
+    def _result(self) -> TrainResult:
+        output = Path(self.config.Global.output_dir)
+        best = output / "best_model.pdparams"
+        weights = best if best.exists() else output / "checkpoints" / f"{self.state.step:08d}" / "student.pdparams"
+        self.log.say(f"done: {self.state.step} steps, best top-1 "
+                     + (f"{self.state.best_top1:.2%}" if self.state.best_top1 is not None else "not measured")
+                     + f", student in {weights}")
+        if self.config.Global.next_stage and parallel.is_main():
+            self.log.say(f"next stage: {write_next_stage(self.config, str(weights))}")
+        return TrainResult(str(output), self.state.step, self.state.best_top1, self.state.last_top1, str(weights))
+
+
+class _Window:
+    """Time and losses since the last row."""
+
+    def __init__(self, steps: int):
+        self._losses: deque[tuple[int, np.ndarray, dict]] = deque()
+        self.run_steps = 0
+        self.clear()
+
+    def add(self, step: int, group: list[Batch], result: StepResult, data_s: float) -> None:
+        self._losses.append((step, np.concatenate([b.sample_ids for b in group]), result.losses))
+        self.run_steps += 1
+        self.images += sum(len(b) for b in group)
+        self.data_s += data_s
+        self.teacher_s += result.teacher_s
+        self.student_s += result.student_s
+
+    def check(self) -> None:
+        """Raise DivergedError for the first loss that is not finite; waits for the device."""
+        while self._losses:
+            step, ids, losses = self._losses.popleft()
+            values = {name: value.item() for name, value in losses.items()}
+            if not all(math.isfinite(v) for v in values.values()):
+                raise DivergedError(f"step {step}: loss is not finite: {values}; sample ids of this rank: "
+                                    f"{ids.tolist()}. A lower learning rate, clip_norm or a longer warm-up may help; "
+                                    "the last checkpoint is from before")
+
+    def clear(self) -> None:
+        self.images = 0
+        self.data_s = self.teacher_s = self.student_s = 0.0
+
+
+def _tensors(tree: Mapping) -> dict:
+    return {k: _tensors(v) if isinstance(v, Mapping) else paddle.to_tensor(v) for k, v in tree.items()}
+
+
+def _scalar_or_array(value):
+    return np.asarray(value, dtype=np.float32) if isinstance(value, list) else value
+
+
+def _viewable(images: np.ndarray) -> np.ndarray:
+    """Normalised float [N, 3, H, W] -> uint8 [N, H, W, 3], stretched to the range of the batch."""
+    low, high = images.min(), images.max()
+    return ((images - low) / max(high - low, 1e-6) * 255).astype(np.uint8).transpose(0, 2, 3, 1)

@@ -1,0 +1,8 @@
+"""A trained network -> files of Paddle Inference, its preprocessing beside them, and the proof that they agree."""
+
+from .inference_yml import preprocessing_of, write_inference_yml
+from .paddle_inference import ExportedFiles, export_network, writable_formats
+from .parity import ParityReport, parity_report
+
+__all__ = ["ExportedFiles", "ParityReport", "export_network", "parity_report", "preprocessing_of", "writable_formats",
+           "write_inference_yml"]

@@ -1,0 +1,85 @@
+"""`inference.yml`: what an exported network needs to be told apart from its weights."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..config.schema import Entry, RunConfig
+from ..data.pixels import number
+from ..errors import CheckpointError, ConfigError
+
+
+def preprocessing_of(config: RunConfig) -> tuple[Entry, ...]:
+    """Infer.transforms, or the Eval transforms when the config has none of its own; ConfigError when it has neither."""
+    if config.Infer.transforms:
+        return config.Infer.transforms
+    if config.DataLoader.Eval is not None and config.DataLoader.Eval.transform_ops:
+        return config.DataLoader.Eval.transform_ops
+    raise ConfigError("Infer.transforms and DataLoader.Eval.dataset.transform_ops are both empty, so nobody knows how "
+                      "images are prepared for the network; write one of them")
+
+
+def write_inference_yml(folder: str | os.PathLike, model_name: str, transform_ops: Sequence[Entry], topk: int = 5,
+                        labels: Sequence[str] = ()) -> Path:
+    """Write `folder/inference.yml` in PaddleClas's layout (dump_infer_config in ppcls/utils/config.py, 2.6), atomically.
+
+    Global.model_name, PreProcess.transform_ops, PostProcess.Topk {topk, label_list}. As there, decoding is left to the
+    predictor, which gives uint8 RGB [H, W, 3]; `scale: 1.0/255.0` becomes a number; the result is [3, H, W].
+    """
+    operations = _for_predictor(transform_ops)
+    post: dict[str, Any] = {"topk": topk}
+    if labels:
+        post["label_list"] = list(labels)
+    tree = {"Global": {"model_name": model_name}, "PreProcess": {"transform_ops": operations},
+            "PostProcess": {"Topk": post}}
+    return write_atomically(Path(folder) / "inference.yml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """The whole text or, with a CheckpointError, the file as it was."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".write-", dir=path.parent) as staging:
+            new = Path(staging, path.name)
+            new.write_text(text, encoding="utf-8")
+            os.replace(new, path)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be written ({e.strerror}); is the disk full, or the folder "
+                              f"read-only?") from e
+    return path
+
+
+def _for_predictor(transform_ops: Sequence[Entry]) -> list[dict[str, Any]]:
+    operations: list[dict[str, Any]] = []
+    for entry in transform_ops:
+        (name, arguments), = entry.items()
+        arguments = _plain(arguments)
+        if name == "DecodeImage":
+            if arguments and (not arguments.get("to_rgb", True) or arguments.get("channel_first")):
+                raise ConfigError(f"DecodeImage: {arguments}: predictors give RGB, channels last; train on that too "
+                                  f"(to_rgb: True, channel_first: False)")
+            continue
+        if name == "NormalizeImage" and arguments:
+            if arguments.get("scale") is not None:
+                arguments["scale"] = number(arguments["scale"])
+            arguments.setdefault("channel_num", 3)
+        operations.append({name: arguments or None})
+    # PaddleClas's datasets turn images to [3, H, W] behind the transforms; a predictor has no dataset.
+    if not any("ToCHWImage" in operation for operation in operations):
+        operations.append({"ToCHWImage": None})
+    return operations
+
+
+def _plain(value: Any) -> Any:
+    """Dicts and lists of their own: what YAML can write, whatever read-only form the config has."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

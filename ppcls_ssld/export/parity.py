@@ -1,0 +1,94 @@
+"""The proof that an exported network is the network: same numbers on the same images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import paddle
+
+from ..arch import logits_of
+from ..errors import DataError
+from .inference_yml import write_atomically
+
+LOG_FLOOR = -60.0  # Paddle's CPU softmax stops at e^-64; below this, both sides count as equal
+TIE = 1e-6  # two logits this close, relative to their size (at least 1), may come out in either order
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """max_abs_diff: largest difference of a logit. max_rel_diff: the same, as a share of the largest logit (at least 1).
+
+    top1_flips: images whose most likely class differs; classes that tie in float32 do not count. source: which images were used.
+    """
+
+    images: int
+    max_abs_diff: float
+    max_rel_diff: float
+    top1_flips: int
+    source: str = ""
+
+    def passed(self, max_rel_diff: float = 1e-4, max_flips: int = 0) -> bool:
+        return self.max_rel_diff <= max_rel_diff and self.top1_flips <= max_flips  # False for NaN
+
+    def summary(self) -> str:
+        return (f"parity on {self.images} images{f' ({self.source})' if self.source else ''}: largest difference "
+                f"{self.max_abs_diff:.1e} ({self.max_rel_diff:.1e} of the largest logit), {self.top1_flips} top-1 flips")
+
+    def save(self, path: str | os.PathLike) -> Path:
+        return write_atomically(Path(path), json.dumps({**asdict(self), "passed": self.passed()}, indent=1) + "\n")
+
+
+def parity_report(network: paddle.nn.Layer, engine: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray],
+                  probabilities: bool = True, source: str = "") -> ParityReport:
+    """Compare the eager network (in evaluation mode; its own mode comes back) with an engine on the same images.
+
+    batches: float32 [N, 3, H, W]. probabilities: what the engine gives; its logarithm then stands for the logits,
+    which differ from it by a constant per image. DataError when there is no image.
+    """
+    images, flips, worst, scale = 0, 0, 0.0, 0.0
+    with _evaluating(network), paddle.no_grad():
+        for batch in batches:
+            expected = logits_of(network(paddle.to_tensor(batch))).numpy().astype(np.float64)
+            found = engine(batch).astype(np.float64)
+            images += len(batch)
+            scale = max(scale, float(np.abs(expected).max()))
+            flips += _flips(expected, found.argmax(axis=1))
+            if probabilities:
+                expected = np.maximum(_log_softmax(expected), LOG_FLOOR)
+                found = np.log(np.maximum(found, np.exp(LOG_FLOOR)))
+            worst = float(np.maximum(worst, np.abs(expected - found).max()))  # keeps a NaN, which max() may drop
+    if not images:
+        raise DataError("parity: no image to compare the exported network on")
+    return ParityReport(images, worst, worst / max(scale, 1.0), flips, source)
+
+
+def _flips(logits: np.ndarray, chosen: np.ndarray) -> int:
+    """Images for which a class was chosen that is less likely than the best, by more than rounding."""
+    best = logits.max(axis=1)
+    lost = best - np.take_along_axis(logits, chosen[:, None], axis=1)[:, 0]
+    return int((lost > TIE * np.maximum(1.0, np.abs(best))).sum())
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+@contextmanager
+def _evaluating(network: paddle.nn.Layer):
+    """Evaluation mode for every layer, and each layer's own mode afterwards."""
+    layers = network.sublayers(include_self=True)
+    modes = [layer.training for layer in layers]
+    network.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in zip(layers, modes):
+            layer.training = mode

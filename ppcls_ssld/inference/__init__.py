@@ -1,0 +1,7 @@
+"""Exported networks at work: the engine that runs them, and the names of their classes. No training stack, no OpenCV."""
+
+from .engine import InferenceEngine, find_model
+from .labels import read_labels
+from .params_file import check_params_file
+
+__all__ = ["InferenceEngine", "check_params_file", "find_model", "read_labels"]

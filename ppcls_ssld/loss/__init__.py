@@ -1,0 +1,8 @@
+"""Losses: pure per-sample functions, the terms that YAML names, and the one place that averages them."""
+
+from . import functional
+from .combine import CombinedLoss
+from .labels import Labels, labelled_mask
+from .terms import LOSSES, Term
+
+__all__ = ["CombinedLoss", "LOSSES", "Labels", "Term", "functional", "labelled_mask"]

@@ -1,0 +1,31 @@
+"""The only seed arithmetic: (seed, epoch, sample_id, stream) -> generator.
+
+Order and augmentation are functions of these four numbers, so they cannot depend on worker count, rank count or
+the order in which images are read.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What a generator is for; two streams of one sample never share draws."""
+
+    ORDER = 0
+    AUGMENT = 1
+    MIX = 2
+    FRAMEWORK = 3
+    SUBSET = 4
+
+
+def generator(seed: int, epoch: int, sample_id: int, stream: Stream) -> np.random.Generator:
+    """Independent PCG64 generator of one (seed, epoch, sample_id, stream); all non-negative integers."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, sample_id, int(stream)))))
+
+
+def framework_seed(seed: int, step: int, rank: int) -> int:
+    """Seed in [0, 2^31) for Paddle's own generator (dropout, drop-path) in one step of one rank."""
+    return int(generator(seed, step, rank, Stream.FRAMEWORK).integers(2**31))

@@ -1,0 +1,130 @@
+import math
+
+import numpy as np
+import pytest
+
+from ppcls_ssld.data.sampler import ImageStream, TrainSampler, eval_indices, source_pattern
+from ppcls_ssld.errors import ConfigError
+
+
+def epoch_of_keys(sampler, batches):
+    return np.concatenate([sampler.batch(m) for m in range(batches)])
+
+
+def test_a_stream_shows_every_image_once_a_pass_in_a_new_order():
+    indices, passes = ImageStream(13, 7, 0, True).take(np.arange(5 * 13))
+    orders = indices.reshape(5, 13)
+    assert np.array_equal(passes.reshape(5, 13), np.arange(5)[:, None].repeat(13, 1))
+    assert np.array_equal(np.sort(orders), np.arange(13)[None].repeat(5, 0)) and len(np.unique(orders, axis=0)) == 5
+
+
+def test_a_stream_is_the_same_from_wherever_it_is_entered():
+    whole = ImageStream(13, 7, 0, True).take(np.arange(100))
+    stream = ImageStream(13, 7, 0, True)
+    for start in (90, 3, 40, 0, 65):
+        part = stream.take(np.arange(start, start + 10))
+        assert all(np.array_equal(p, w[start:start + 10]) for p, w in zip(part, whole))
+    assert not np.array_equal(whole, ImageStream(13, 8, 0, True).take(np.arange(100)))
+    assert not np.array_equal(whole, ImageStream(13, 7, 1, True).take(np.arange(100)))
+    assert np.array_equal(ImageStream(3, 7, 0, False).take(np.arange(7))[0], [0, 1, 2, 0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("ratios", [None, (0.3, 0.7)])
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_the_ranks_together_hold_the_batch_of_a_single_process(ratios, world):
+    alone = TrainSampler([10, 25], ratios, 12, seed=3)
+    ranks = [TrainSampler([10, 25], ratios, 12 // world, 3, rank, world) for rank in range(world)]
+    for m in (0, 1, 5, 2, 1000):
+        together = np.concatenate([r.batch(m) for r in ranks])
+        assert np.array_equal(np.unique(together, axis=0), np.unique(alone.batch(m), axis=0)) and len(together) == 12
+    assert {r.batches_per_epoch for r in ranks} == {alone.batches_per_epoch}
+
+
+def test_batch_size_decides_where_the_stream_is_cut_and_nothing_else():
+    for ratios in (None, (0.25, 0.75)):
+        cuts = [epoch_of_keys(TrainSampler([10, 25], ratios, size, 3), 60 // size) for size in (1, 4, 12, 60)]
+        ordered = [sorted(map(tuple, keys.tolist())) for keys in cuts]
+        assert all(keys == ordered[0] for keys in ordered)
+
+
+def test_without_ratios_no_image_is_dropped_or_doubled_in_a_pass():
+    sampler = TrainSampler([10, 1, 26], None, 8, 0)
+    keys = epoch_of_keys(sampler, 37)  # 8 passes over 37 images
+    for p in range(8):
+        mine = keys[keys[:, 2] == p, :2]
+        assert np.array_equal(np.unique(mine, axis=0), [(s, i) for s, n in enumerate((10, 1, 26)) for i in range(n)])
+        assert len(mine) == 37
+    ordered = TrainSampler([3, 2], None, 4, 0, shuffle=False)
+    assert ordered.batch(0).tolist() == [[0, 0, 0], [0, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert ordered.batch(1).tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 1], [0, 2, 1]]
+
+
+def test_with_ratios_every_source_keeps_its_own_passes():
+    keys = epoch_of_keys(TrainSampler([7, 11], (0.2, 0.8), 5, 0), 77)
+    for source, n, seen in ((0, 7, 77), (1, 11, 308)):
+        mine = keys[keys[:, 0] == source]
+        assert len(mine) == seen
+        for p in range(seen // n):
+            assert np.array_equal(np.sort(mine[mine[:, 2] == p, 1]), np.arange(n))
+
+
+@pytest.mark.parametrize("ratios", [(1.0,), (0.5, 0.5), (1 / 3, 2 / 3), (0.2, 0.8), (0.49, 0.49, 0.02), (0.123, 0.877),
+                                    (0.1, 0.2, 0.3, 0.4), (0.001, 0.333, 0.666), (0.12345, 0.33333, 0.54322)])
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_counts_follow_the_ratios_exactly_over_many_batches(ratios, size):
+    sampler = TrainSampler([50] * len(ratios), ratios, size, 0)
+    total = np.zeros(len(ratios))
+    for m in range(400):
+        counts = sampler.counts(m)
+        assert counts.sum() == size
+        total += counts
+        assert np.abs(total - (m + 1) * size * np.array(ratios)).max() < 1 + 1e-4 * (m + 1) * size
+        if all((r * size) % 1 == 0 for r in ratios):
+            assert counts.tolist() == [r * size for r in ratios]
+    assert np.bincount(sampler.batch(3)[:, 0], minlength=len(ratios)).tolist() == sampler.counts(3).tolist()
+
+
+def test_no_source_is_ever_a_whole_image_behind_or_ahead():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        counts = rng.integers(1, 30, rng.integers(1, 7))
+        period = int(counts.sum())
+        pattern = source_pattern(counts / period)
+        assert period % len(pattern) == 0
+        so_far = np.cumsum(np.tile(pattern, 2)[:period, None] == np.arange(len(counts)), axis=0)
+        if len(pattern) < period:
+            so_far = np.cumsum(np.resize(pattern, period)[:, None] == np.arange(len(counts)), axis=0)
+        share = np.arange(1, period + 1)[:, None] * counts / period
+        assert np.abs(so_far - share).max() < 1 and so_far[-1].tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize("world", [2, 4, 8])
+def test_every_rank_gets_its_share_of_every_source(world):
+    for rank in range(world):
+        sampler = TrainSampler([100, 100, 100], (0.5, 0.25, 0.25), 16, 0, rank, world)
+        for m in range(20):
+            assert np.bincount(sampler.batch(m)[:, 0], minlength=3).tolist() == [8, 4, 4]
+
+
+@pytest.mark.parametrize("sizes, ratios, size, epoch_of, up, down", [
+    ([10, 25], None, 8, None, 5, 4), ([10, 25], None, 7, 0, 5, 5), ([10, 25], (0.5, 0.5), 8, 0, 3, 2),
+    ([10, 25], (0.5, 0.5), 8, 1, 7, 6), ([10, 25], (0.5, 0.5), 8, None, 5, 4), ([3], None, 8, None, 1, 1),
+    ([30, 70], (0.3, 0.7), 10, 0, 10, 10), ([10, 20], (1 / 3, 2 / 3), 15, 0, 2, 2),
+    ([1281167, 3718833], (0.2, 0.8), 256 * 32, 0, 782, 781)])
+def test_an_epoch_is_one_pass_over_the_source_that_defines_it(sizes, ratios, size, epoch_of, up, down):
+    for drop_last, expected in ((False, up), (True, down)):
+        sampler = TrainSampler(sizes, ratios, size, 0, shuffle=False, epoch_of=epoch_of, drop_last=drop_last)
+        assert sampler.batches_per_epoch == expected
+
+
+@pytest.mark.parametrize("ratios", [(0.5, 0.4), (1.5, -0.5), (0.0, 1.0)])
+def test_ratios_that_are_no_shares_are_refused(ratios):
+    with pytest.raises(ConfigError, match="sum to 1"):
+        TrainSampler([5, 5], ratios, 4, 0)
+
+
+@pytest.mark.parametrize("n, world", [(10, 1), (10, 3), (2, 5), (0, 2)])
+def test_evaluation_sees_every_image_exactly_once(n, world):
+    parts = [eval_indices(n, rank, world) for rank in range(world)]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+    assert max(map(len, parts)) == math.ceil(n / world)

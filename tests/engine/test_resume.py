@@ -1,0 +1,113 @@
+"""A run that was cut off and resumed equals the unbroken one, bit for bit."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import yaml
+
+from ppcls_ssld.arch import read_arrays
+from ppcls_ssld.engine.step import TrainStep
+from ppcls_ssld.errors import EXIT_STOPPED, ConfigError
+
+from world import changed, rows, run, same_arrays, student
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_after(monkeypatch, steps):
+    """The next run is cut off in the middle of step `steps` + 1."""
+    original = TrainStep.__call__
+    done = []
+
+    def step(self, *args, **kwargs):
+        if len(done) == steps:
+            raise Cut
+        done.append(1)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(TrainStep, "__call__", step)
+
+
+VARIANTS = {
+    "momentum": {},
+    "adamw_ema_dropout": {"Optimizer": {"name": "AdamW", "weight_decay": 0.01,
+                                        "lr": {"name": "Cosine", "learning_rate": 0.001, "warmup_epoch": 1}},
+                          "EMA": {"decay": 0.9}, "Arch__Student__dropout_prob": 0.5},
+    "live_teacher_accumulated": {"Arch__Teacher__bn_mode": "batch_stats", "Global__update_freq": 2,
+                                 "DataLoader__Train__batch_size": 4},
+    "workers": {"DataLoader__Train__num_workers": 2},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cut_in_mid_epoch_and_resumed_equals_unbroken(tree, monkeypatch, variant):
+    tree = changed(tree, Global__epochs=2, Global__save_steps=2, Global__eval_during_train=True, **VARIANTS[variant])
+    whole = run(tree)
+    cut = changed(tree, Global__output_dir=whole.output_dir + "_cut")
+    with monkeypatch.context() as patch:
+        cut_after(patch, 7)
+        with pytest.raises(Cut):
+            run(cut)
+    resumed = run(changed(cut, Global__checkpoints="auto"))
+    assert rows(resumed.output_dir) == rows(whole.output_dir)
+    assert rows(resumed.output_dir, "eval") == rows(whole.output_dir, "eval")
+    assert same_arrays(student(resumed.output_dir, 10), student(whole.output_dir, 10))
+    assert (resumed.best_top1, resumed.last_top1) == (whole.best_top1, whole.last_top1)
+
+
+def test_resuming_under_another_teacher_keeps_the_optimisers_state(tree):
+    """Optimiser state is keyed by parameter names; those must not depend on what else is built."""
+    first = run(changed(tree, Global__max_steps=3))
+    tree["Arch"]["Teacher"] = {"name": "ResNet18_vd", "bn_mode": "eval", "engine": "eager"}
+    second = run(changed(tree, Global__checkpoints="auto", Global__max_steps=4, Global__allow_chance_teacher=True))
+    before, after = (read_arrays(f"{r.output_dir}/checkpoints/{r.steps:08d}/optimizer.pdopt") for r in (first, second))
+    assert before.keys() == after.keys() and len(before) > 100
+
+
+@pytest.mark.parametrize("change", [{"Global__seed": 5}, {"DataLoader__Train__batch_size": 4}])
+def test_another_seed_or_batch_is_refused(tree, change):
+    run(changed(tree, Global__max_steps=2))
+    with pytest.raises(ConfigError, match="make them equal"):
+        run(changed(tree, Global__checkpoints="auto", **change))
+
+
+def test_resume_says_what_changed(tree, capsys):
+    run(changed(tree, Global__max_steps=2))
+    run(changed(tree, Global__checkpoints="auto", Optimizer__momentum=0.8))
+    assert "momentum" in capsys.readouterr().out
+
+
+DRIVER = textwrap.dedent("""
+    import os, signal, sys
+    from ppcls_ssld.cli.main import main
+    from ppcls_ssld.engine.step import TrainStep
+    original, count = TrainStep.__call__, [0]
+    def step(self, *args, **kwargs):
+        count[0] += 1
+        if count[0] == {at}:
+            os.kill(os.getpid(), signal.{signal})
+        return original(self, *args, **kwargs)
+    TrainStep.__call__ = step
+    sys.exit(main(["train", "-c", sys.argv[1], *sys.argv[2:]]))
+""")
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("signal,code", [("SIGKILL", -9), ("SIGTERM", EXIT_STOPPED), ("SIGINT", EXIT_STOPPED)])
+def test_a_killed_process_started_again_equals_the_unbroken_run(tree, tmp_path, signal, code):
+    tree = changed(tree, Global__epochs=2, Global__save_steps=2)
+    whole = run(tree)
+    cut = changed(tree, Global__output_dir=whole.output_dir + "_cut")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(cut))
+    first = subprocess.run([sys.executable, "-c", DRIVER.format(at=6, signal=signal), str(path)], capture_output=True)
+    assert first.returncode == code, first.stderr.decode()[-2000:]
+    second = subprocess.run([sys.executable, "-m", "ppcls_ssld", "train", "-c", str(path), "--resume"],
+                            capture_output=True)
+    assert second.returncode == 0, second.stderr.decode()[-2000:]
+    assert rows(whole.output_dir + "_cut") == rows(whole.output_dir)
+    assert same_arrays(student(whole.output_dir + "_cut", 10), student(whole.output_dir, 10))

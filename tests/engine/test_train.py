@@ -1,0 +1,187 @@
+"""A run learns from the teacher alone, touches the teacher never, and stops when something is wrong."""
+
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from ppcls_ssld.arch import read_arrays
+from ppcls_ssld.config import load_config, resolve
+from ppcls_ssld.engine import train
+from ppcls_ssld.engine.task import DistillationTask
+from ppcls_ssld.engine.train import Run
+from ppcls_ssld.engine.logbook import Logbook
+from ppcls_ssld.errors import CheckpointError, ConfigError, DivergedError, WeightsError
+
+from world import changed, checkpoints, rows, run, same_arrays, student
+
+
+def test_the_loss_falls_and_every_step_has_a_row(tree):
+    result = run(changed(tree, Global__epochs=4))
+    losses = [row["loss"] for row in rows(result.output_dir)]
+    assert result.steps == len(losses) == 20
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_wrong_labels_change_nothing_in_a_label_free_run(tree, world):
+    first = run(tree)
+    poisoned = changed(tree, Global__output_dir=tree["Global"]["output_dir"] + "_poisoned")
+    poisoned["DataLoader"]["Train"]["sources"][0]["list"] = str(world / "poisoned.txt")
+    second = run(poisoned)
+    assert rows(first.output_dir) == rows(second.output_dir)
+    assert same_arrays(student(first.output_dir, 5), student(second.output_dir, 5))
+
+
+def test_a_term_that_uses_labels_does_notice_wrong_labels(tree, world):
+    losses = [{"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"]}}, {"SymmetricKL": {"weight": 1.0}}]
+    first = run(changed(tree, Loss__Train=losses))
+    poisoned = changed(tree, Loss__Train=losses, Global__output_dir=tree["Global"]["output_dir"] + "_poisoned")
+    poisoned["DataLoader"]["Train"]["sources"][0]["list"] = str(world / "poisoned.txt")
+    assert rows(first.output_dir)[0]["loss"] != rows(run(poisoned).output_dir)[0]["loss"]
+
+
+@pytest.mark.parametrize("bn_mode", ["eval", "batch_stats"])
+def test_the_teacher_is_bit_identical_after_training_and_in_no_checkpoint(tree, world, bn_mode):
+    tree = changed(tree, Arch__Teacher__bn_mode=bn_mode)
+    with Logbook(tree["Global"]["output_dir"], True) as log:
+        job = Run(resolve(tree), log)
+        job.go()
+        teacher = job.task.teachers["Teacher"].network
+        in_optimizer = {p.name for p in job.optimizer._parameter_list}
+    given = read_arrays(world / "teacher.pdparams")
+    assert same_arrays({k: v.numpy() for k, v in teacher.state_dict().items()}, given)
+    assert not in_optimizer & {p.name for p in teacher.parameters()}
+    folder = f"{tree['Global']['output_dir']}/checkpoints/00000005"
+    own = {k for k, _ in job.task.student.state_dict().items()}
+    assert set(read_arrays(f"{folder}/student.pdparams")) == own
+    assert not [k for k in read_arrays(f"{folder}/optimizer.pdopt") if "Teacher" in k]
+
+
+def test_the_two_teacher_engines_give_the_same_losses(tree):
+    traces = []
+    for engine in ("eager", "inference"):
+        traces.append(rows(run(changed(tree, Arch__Teacher__engine=engine,
+                                       Global__output_dir=tree["Global"]["output_dir"] + engine)).output_dir))
+    # the first step starts from the same weights; later ones carry the rounding of the first along
+    assert traces[0][0]["loss"] == pytest.approx(traces[1][0]["loss"], rel=1e-4)
+    assert traces[0][-1]["loss"] == pytest.approx(traces[1][-1]["loss"], rel=1e-2)
+
+
+def test_accumulated_micro_batches_equal_the_big_batch(tree):
+    """Without batch statistics the gradient is a mean over images, however they are grouped; also for a loss on the
+    labelled images only, of which the groups hold different numbers."""
+    losses = [{"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"]}}, {"SymmetricKL": {"weight": 1.0}}]
+    tree = changed(tree, Arch__Student__bn_mode="eval", Arch__Student__dropout_prob=0.0, Loss__Train=losses)
+    whole = rows(run(tree).output_dir)
+    parts = rows(run(changed(tree, Global__update_freq=4, DataLoader__Train__batch_size=2,
+                             Global__output_dir=tree["Global"]["output_dir"] + "_parts")).output_dir)
+    np.testing.assert_allclose([r["loss"] for r in parts], [r["loss"] for r in whole], rtol=1e-4)
+
+
+def test_mutual_learning_trains_both_networks_and_keeps_both(tree):
+    tree = changed(tree, Loss__Train=[
+        {"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student", "Peer"]}},
+        {"DistillationDMLLoss": {"weight": 1.0, "model_name_pairs": [["Student", "Peer"]]}}])
+    del tree["Arch"]["Teacher"]
+    tree["Arch"]["Peer"] = {"name": "PPLCNet_x0_25", "frozen": False}
+    before = DistillationTask(resolve(tree)).state()
+    folder = run(tree).output_dir + "/checkpoints/00000005"
+    for stem in ("student", "Peer"):
+        after = read_arrays(f"{folder}/{stem}.pdparams")
+        weights = [k for k in after if k.endswith("weight")]
+        assert all(not np.array_equal(after[k], before[stem][k].numpy()) for k in weights)
+
+
+def test_the_average_is_evaluated_and_saved_beside_the_student(tree):
+    result = run(changed(tree, EMA={"decay": 0.5}, Global__eval_during_train=True))
+    assert [r["weights"] for r in rows(result.output_dir, "eval")] == ["student", "ema"]
+    folder = f"{result.output_dir}/checkpoints/00000005"
+    assert not same_arrays(read_arrays(f"{folder}/ema.pdparams"), read_arrays(f"{folder}/student.pdparams"))
+
+
+def test_a_teacher_at_chance_level_stops_the_run_unless_allowed(tree):
+    tree = changed(tree, Global__teacher_check_images=24)
+    with pytest.raises(WeightsError, match="guessing gives 25.00%.*allow_chance_teacher"):
+        run(tree)
+    run(changed(tree, Global__allow_chance_teacher=True))
+
+
+def test_a_teacher_without_its_head_stops_the_run(tree, world):
+    arrays = {k: paddle.to_tensor(v) for k, v in read_arrays(world / "teacher.pdparams").items() if "fc" not in k}
+    paddle.save(arrays, str(world / "headless.pdparams"))
+    with pytest.raises(WeightsError, match="must be loaded whole.*fc.weight"):
+        run(changed(tree, Arch__Teacher__pretrained=str(world / "headless.pdparams")))
+
+
+def test_a_loss_that_is_not_finite_names_step_values_and_samples(tree):
+    with pytest.raises(DivergedError, match=r"step \d+: loss is not finite.*sample ids of this rank: \[\d+"):
+        run(changed(tree, Optimizer__lr={"name": "Constant", "learning_rate": 1e30}, Global__epochs=3))
+
+
+def test_a_network_that_no_loss_uses_is_refused(tree):
+    tree["Arch"]["Spare"] = {"name": "PPLCNet_x0_25", "frozen": False}
+    with pytest.raises(ConfigError, match="Arch.Spare is not trained by any loss"):
+        run(tree)
+
+
+def test_a_folder_with_a_run_in_it_is_not_overwritten(tree):
+    run(tree)
+    with pytest.raises(ConfigError, match="already holds a run.*--resume"):
+        run(tree)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tree):
+    tree = changed(tree, Arch__Teacher__engine="eager")  # the inference engine's own files would hit the limit first
+    first = run(changed(tree, Global__max_steps=2))
+    before = student(first.output_dir, 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # a file larger than this fails to be written
+    try:
+        with pytest.raises(CheckpointError, match="could not be written.*--resume"):
+            run(changed(tree, Global__checkpoints="auto"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert checkpoints(first.output_dir) == ["00000002"]
+    assert same_arrays(student(first.output_dir, 2), before)
+    assert run(changed(tree, Global__checkpoints="auto")).steps == 5
+
+
+def test_checkpoints_are_bounded_in_number(tree):
+    result = run(changed(tree, Global__save_steps=1, Global__keep_checkpoints=2))
+    assert checkpoints(result.output_dir) == ["00000004", "00000005"]
+
+
+def test_the_saved_config_trains_the_same_run_again(tree):
+    result = run(tree)
+    config = load_config(f"{result.output_dir}/config.yaml", [f"Global.output_dir={result.output_dir}_again"])
+    assert rows(train(config).output_dir) == rows(result.output_dir)
+
+
+def test_the_next_stage_is_written_and_trains_from_the_first_ones_student(tree, tmp_path):
+    path = tmp_path / "stage2.yaml"
+    result = run(changed(tree, Global__next_stage=str(path), Global__eval_during_train=True))
+    config = load_config(str(path))
+    assert config.Arch.network("Student").pretrained == result.student_weights
+    assert [s.name for s in config.DataLoader.Train.sources] == ["few"]
+    assert config.Optimizer.lr["learning_rate"] == pytest.approx(0.05 * 0.01)
+    assert train(config).steps == 3
+
+
+def test_visualdl_reads_back_what_was_written(tree):
+    from visualdl import LogReader
+    result = run(changed(tree, Global__use_visualdl=True, Global__eval_during_train=True))
+    reader = LogReader(file_path=str(next(Path(result.output_dir, "vdl").glob("*.log"))))
+    losses = [point.value for point in reader.get_data("scalar", "train/loss")]
+    assert losses == pytest.approx([row["loss"] for row in rows(result.output_dir)], rel=1e-6)
+    assert len(reader.get_data("scalar", "eval/top1")) == 1
+    assert "train/0" in reader.get_tags().get("image", [])
+
+
+def test_metrics_rows_carry_what_the_readme_promises(tree):
+    row = [json.loads(line) for line in open(f"{run(tree).output_dir}/metrics.jsonl")][0]
+    assert row["images_seen"] == 8 and set(row["share"]) == {"data", "teacher", "student"}
+    assert sum(row["share"].values()) == pytest.approx(1)
+    assert set(row) >= {"step", "epoch", "loss", "lr", "parts", "agreement", "images_per_s"}

@@ -14,6 +14,7 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
+from .errors import ConfigError
 
 def rank() -> int:
     return int(os.environ.get("PADDLE_TRAINER_ID", 0))
@@ -31,11 +32,16 @@ def init(device: str) -> None:
     """Choose this process's device and join the others. device: 'cpu', 'gpu', 'gpu:0', 'xpu', ...
 
     A launched GPU process takes the card that the launcher gave it. On CPU no device id is asked for: Paddle 3.3.1
-    raises there.
+    raises there. ConfigError when this Paddle or this machine has no such device.
     """
     if device == "gpu" and world_size() > 1:
         device = f"gpu:{dist.ParallelEnv().device_id}"
-    paddle.set_device(device)
+    try:
+        paddle.set_device(device)
+    except (ValueError, RuntimeError, OSError) as e:  # Paddle's own classes of errors derive from these
+        reason = str(e).strip().splitlines()[-1]
+        raise ConfigError(f"Global.device: '{device}' cannot be used here ({reason}); take -o Global.device=cpu, or "
+                          "install the Paddle build for that device") from e
     if world_size() > 1 and not dist.is_initialized():
         dist.init_parallel_env()
 

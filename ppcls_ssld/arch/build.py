@@ -16,6 +16,11 @@ from . import paddleclas
 Outputs = Mapping[str, paddle.Tensor]  # "logits" [N, C] and the taps asked for
 
 
+def check_name(config: NetworkConfig) -> None:
+    """ConfigError with the nearest name when PaddleClas has no backbone `config.name`."""
+    paddleclas.factory(config.name, f"Arch.{config.role}.name")
+
+
 def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = ()) -> paddle.nn.Layer:
     """Network `config.name` of PaddleClas for `class_num` classes; taps: sub-layers whose outputs it also returns.
 

@@ -30,7 +30,8 @@ class TrainState:
     """Where a run is. Saved beside the arrays as JSON.
 
     step: optimiser steps done. epoch: epochs done. best_top1: of all evaluations so far, None before the first.
-    global_batch: images per optimiser step over all ranks. scaler: AMP loss scaling. config: the resolved tree.
+    global_batch: images per optimiser step over all ranks. scaler: AMP loss scaling. skipped: corrupt images left out,
+    path -> times, over all ranks. config: the resolved tree.
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class TrainState:
     global_batch: int = 0
     seed: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 

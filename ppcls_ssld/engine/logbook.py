@@ -41,9 +41,11 @@ class Logbook:
         if self._active:
             tqdm.write(text, file=self._stream) if self._bar else print(text, file=self._stream, flush=True)
 
-    def save_config(self, text: str) -> None:
+    def save_text(self, name: str, text: str) -> Path:
+        """Write a small file into the output folder; its path."""
         if self._active:
-            (self.folder / "config.yaml").write_text(text)
+            (self.folder / name).write_text(text)
+        return self.folder / name
 
     def rewind(self, step: int) -> None:
         """Drop rows after `step`: they come from steps that are about to be done again."""
@@ -67,7 +69,7 @@ class Logbook:
             self._bar.update()
 
     def train_row(self, row: dict[str, Any], steps: int) -> None:
-        """A row of training numbers; keys as in docs/metrics in README ("step", "epoch", "loss", "lr", ...)."""
+        """A row of training numbers; see Run._row in train.py for its keys."""
         if not self._active:
             return
         self._write({"kind": "train", **row})

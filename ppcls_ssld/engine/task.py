@@ -14,7 +14,8 @@ import numpy as np
 import paddle
 
 from .. import parallel
-from ..arch import Ema, LoadReport, Teacher, build_network, build_teacher, initialise, logits_of, train_mode
+from ..arch import (Ema, LoadReport, Teacher, build_network, build_teacher, check_name, initialise, logits_of,
+                    train_mode)
 from ..config.schema import RunConfig
 from ..errors import ConfigError
 from ..loss import CombinedLoss, Labels
@@ -41,11 +42,9 @@ class DistillationTask:
     """
 
     def __init__(self, config: RunConfig):
-        roles = [n.role for n in config.Arch.networks]
         self.student_role = config.Arch.infer_model_name
-        self.loss = CombinedLoss(config.Loss.Train, "Loss.Train", roles, self.student_role)
+        self.loss = build_loss(config)
         learning = [n for n in config.Arch.networks if not n.frozen]
-        _refuse_idle_networks(config, self.loss.roles)
         self.reports: dict[str, LoadReport | None] = {}
         networks = {}
         for index, network in enumerate(learning):
@@ -129,6 +128,25 @@ class DistillationTask:
         return paddle.amp.auto_cast(level=self._amp.level, dtype=self._amp.dtype)
 
 
+def build_loss(config: RunConfig) -> CombinedLoss:
+    """Loss.Train, after a check that names are known and every network has a part in it. Quick: builds no network.
+
+    Raises ConfigError, also for a network that no loss trains or is compared with.
+    """
+    for network in config.Arch.networks:
+        check_name(network)
+    loss = CombinedLoss(config.Loss.Train, "Loss.Train", [n.role for n in config.Arch.networks],
+                        config.Arch.infer_model_name)
+    for network in config.Arch.networks:
+        if network.role not in loss.roles:
+            what = "compared with" if network.frozen else "trained by"
+            raise ConfigError(f"Arch.{network.role} is not {what} any loss; Loss.Train uses "
+                              f"{', '.join(sorted(loss.roles))}. Remove the network or add a loss that names it")
+    if all(n.frozen for n in config.Arch.networks):
+        raise ConfigError("Arch: every network is frozen, nothing is left to train")
+    return loss
+
+
 def without_amp_on_cpu(config: RunConfig) -> tuple[RunConfig, str | None]:
     """The config as this device can run it, and a sentence for the log when that differs from what was asked."""
     if config.AMP.use_amp and config.Global.device.startswith("cpu"):
@@ -138,13 +156,3 @@ def without_amp_on_cpu(config: RunConfig) -> tuple[RunConfig, str | None]:
 
 def _labels(batch: Batch) -> Labels:
     return Labels(paddle.to_tensor(batch.labels), paddle.to_tensor(batch.partner_labels), paddle.to_tensor(batch.share))
-
-
-def _refuse_idle_networks(config: RunConfig, used: set[str]) -> None:
-    for network in config.Arch.networks:
-        if network.role not in used:
-            what = "compared with" if network.frozen else "trained by"
-            raise ConfigError(f"Arch.{network.role} is not {what} any loss; Loss.Train uses {', '.join(sorted(used))}. "
-                              "Remove the network or add a loss that names it")
-    if all(n.frozen for n in config.Arch.networks):
-        raise ConfigError("Arch: every network is frozen, nothing is left to train")

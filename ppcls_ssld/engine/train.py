@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..config import differences, dump, plain
 from ..config.schema import RunConfig
 from ..data import TrainReader
 from ..errors import ConfigError, DivergedError, StoppedBySignal
-from ..optim import build_optimizer, build_schedule
+from ..optim import build_optimizer, build_schedule, describe_rates, learning_rates
 from ..structs import Batch
 from . import preflight
 from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint
@@ -26,7 +26,7 @@ from .logbook import Logbook
 from .next_stage import write_next_stage
 from .step import StepResult, TrainStep
 from .stop import StopRequest
-from .task import DistillationTask, without_amp_on_cpu
+from .task import DistillationTask, build_loss, without_amp_on_cpu
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Run:
         self.config, self.log = config, log
         for text in (*config.notices, *([notice] if notice else [])):
             log.say(f"note: {text}")
+        build_loss(config)  # misspelt names are known before a long list is read or a network built
         checkpoint = self._checkpoint_to_resume()
 
         if config.DataLoader.Train is None:
@@ -81,11 +82,14 @@ class Run:
         for role, report in self.task.reports.items():
             log.say(f"{role}: {report.summary() if report else 'new weights, nothing loaded'}")
         schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, self.steps_per_epoch, "Optimizer.lr")
-        self.optimizer = build_optimizer(config.Optimizer, self.task.named_parameters(), "Optimizer")
+        named = self.task.named_parameters()
+        self.optimizer = build_optimizer(config.Optimizer, named, "Optimizer")
+        log.say(describe_rates(learning_rates(config.Optimizer, named, "Optimizer")))
         self.scaler = self._amp()
         self.state = TrainState(global_batch=self.global_batch, seed=config.Global.seed, config=plain(config.source))
         if checkpoint:
             self._resume(checkpoint)  # after the optimiser exists, before gradients are averaged over ranks
+        self._skipped_before = dict(self.state.skipped)
         self.task.distribute()
         self.schedule = schedule
         self.step = TrainStep(self.task, self.optimizer, self.scaler, schedule, config.Global.seed)
@@ -94,7 +98,7 @@ class Run:
         """Check the teachers, then step, evaluate and save until done."""
         for teacher in self.task.teachers.values():
             self.log.say(preflight.describe(teacher, preflight.check_teacher(teacher, self.config)))
-        self.log.save_config(dump(self.config))
+        self.log.save_text("config.yaml", dump(self.config))
         self.log.say(f"{self.steps} steps of {self.global_batch} images, {self.steps_per_epoch} a epoch; loss: "
                      f"{', '.join(self.task.loss.names)} ({'reads' if self.task.loss.needs_labels else 'never reads'} "
                      "labels)")
@@ -192,6 +196,10 @@ class Run:
         return step % self.steps_per_epoch == 0 or bool(save_steps and step % save_steps == 0)
 
     def _save(self) -> None:
+        skipped = Counter(self._skipped_before)
+        for counts in parallel.gather(dict(self.reader.skipped)):
+            skipped.update(counts)
+        self.state.skipped = dict(skipped)
         if parallel.is_main():
             self.state.scaler = self.scaler.state_dict() if self.scaler else {}
             self.state.scaler = {k: np.asarray(v).tolist() for k, v in self.state.scaler.items()}
@@ -252,6 +260,10 @@ class Run:
         self.log.say(f"done: {self.state.step} steps, best top-1 "
                      + (f"{self.state.best_top1:.2%}" if self.state.best_top1 is not None else "not measured")
                      + f", student in {weights}")
+        if self.state.skipped:
+            text = "".join(f"{times}\t{path}\n" for path, times in sorted(self.state.skipped.items()))
+            self.log.say(f"skipped {len(self.state.skipped)} corrupt images (times, path), also in "
+                         f"{self.log.save_text('skipped.txt', text)}:\n{text}".rstrip())
         if self.config.Global.next_stage and parallel.is_main():
             self.log.say(f"next stage: {write_next_stage(self.config, str(weights))}")
         return TrainResult(str(output), self.state.step, self.state.best_top1, self.state.last_top1, str(weights))

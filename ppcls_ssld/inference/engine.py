@@ -89,6 +89,9 @@ class InferenceEngine:
             if kernels == "oneDNN":
                 config.set_mkldnn_cache_capacity(ONEDNN_SHAPES)
                 config.enable_mkldnn()
+                # Paddle 3.3.1 lets plain operators (cos, log, rsqrt, ...) overwrite their input although an operator of
+                # oneDNN still needs it: silently wrong numbers. Without this pass they are right, and no slower.
+                config.delete_pass("inplace_pass")
             elif hasattr(config, "disable_mkldnn"):  # on by default in Paddle 3
                 config.disable_mkldnn()
         if program.suffix == ".pdmodel":

@@ -1,6 +1,5 @@
-"""Exact accuracy counts, and running means for the log."""
+"""Exact accuracy counts."""
 
-from .meter import Mean
-from .topk import Agreement, TopkAccuracy
+from .topk import TopkAccuracy
 
-__all__ = ["Agreement", "Mean", "TopkAccuracy"]
+__all__ = ["TopkAccuracy"]

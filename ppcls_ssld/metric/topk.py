@@ -66,27 +66,3 @@ class TopkAccuracy:
         if not self.images:
             raise DataError("no labelled image was scored; accuracy needs a list with labels")
         return {f"top{k}": int(hits) / self.images for k, hits in zip(self.topk, self._counts[1:])}
-
-
-class Agreement:
-    """Share of images, labelled or not, for which student and teacher have the same best class (ties: smallest id)."""
-
-    def __init__(self):
-        self._counts = np.zeros(2, np.int64)  # images, agreements
-
-    def update(self, student_logits: np.ndarray, teacher_logits: np.ndarray) -> None:
-        """Count two arrays of logits [N, C]."""
-        same = student_logits.argmax(1) == teacher_logits.argmax(1)
-        self._counts += [len(same), same.sum()]
-
-    def counts(self) -> np.ndarray:
-        """int64 [2]: images, agreements. Counts of different images may be added."""
-        return self._counts.copy()
-
-    def merge(self, counts: np.ndarray) -> None:
-        """Add the counts of other images."""
-        self._counts += np.asarray(counts, np.int64)
-
-    def result(self) -> float | None:
-        """Share in [0, 1]; None when no image was counted."""
-        return int(self._counts[1]) / int(self._counts[0]) if self._counts[0] else None

@@ -69,7 +69,7 @@ def test_with_ratios_every_source_keeps_its_own_passes():
 
 
 @pytest.mark.parametrize("ratios", [(1.0,), (0.5, 0.5), (1 / 3, 2 / 3), (0.2, 0.8), (0.49, 0.49, 0.02), (0.123, 0.877),
-                                    (0.1, 0.2, 0.3, 0.4), (0.001, 0.333, 0.666), (0.12345, 0.33333, 0.54322)])
+                                    (0.1, 0.2, 0.3, 0.4), (0.001, 0.333, 0.666)])
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_counts_follow_the_ratios_exactly_over_many_batches(ratios, size):
     sampler = TrainSampler([50] * len(ratios), ratios, size, 0)
@@ -78,10 +78,17 @@ def test_counts_follow_the_ratios_exactly_over_many_batches(ratios, size):
         counts = sampler.counts(m)
         assert counts.sum() == size
         total += counts
-        assert np.abs(total - (m + 1) * size * np.array(ratios)).max() < 1 + 1e-4 * (m + 1) * size
+        assert np.abs(total - (m + 1) * size * np.array(ratios)).max() < 1
         if all((r * size) % 1 == 0 for r in ratios):
             assert counts.tolist() == [r * size for r in ratios]
     assert np.bincount(sampler.batch(3)[:, 0], minlength=len(ratios)).tolist() == sampler.counts(3).tolist()
+
+
+def test_crooked_ratios_are_kept_to_a_ten_thousandth():
+    ratios = np.array([1.23456e-5, 0.1 * 2**0.5, 1 - 0.1 * 2**0.5 - 1.23456e-5])
+    pattern = source_pattern(ratios)
+    shares = np.bincount(pattern) / len(pattern)
+    assert len(pattern) <= 10_001 and np.abs(shares - ratios).max() <= 1e-4 and shares.min() > 0
 
 
 def test_no_source_is_ever_a_whole_image_behind_or_ahead():
@@ -91,9 +98,7 @@ def test_no_source_is_ever_a_whole_image_behind_or_ahead():
         period = int(counts.sum())
         pattern = source_pattern(counts / period)
         assert period % len(pattern) == 0
-        so_far = np.cumsum(np.tile(pattern, 2)[:period, None] == np.arange(len(counts)), axis=0)
-        if len(pattern) < period:
-            so_far = np.cumsum(np.resize(pattern, period)[:, None] == np.arange(len(counts)), axis=0)
+        so_far = np.cumsum(np.resize(pattern, period)[:, None] == np.arange(len(counts)), axis=0)
         share = np.arange(1, period + 1)[:, None] * counts / period
         assert np.abs(so_far - share).max() < 1 and so_far[-1].tolist() == counts.tolist()
 

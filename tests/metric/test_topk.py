@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ppcls_ssld.errors import DataError
-from ppcls_ssld.metric import Agreement, Mean, TopkAccuracy
+from ppcls_ssld.metric import TopkAccuracy
 
 
 def reference_hits(logits, labels, k):
@@ -75,21 +75,3 @@ def test_what_cannot_be_scored_is_said():
         accuracy.update(np.zeros((2, 10), "f4"), np.array([3, 10]))
     with pytest.raises(ValueError, match="topk"):
         TopkAccuracy((0, 5))
-
-
-def test_agreement_counts_equal_best_classes():
-    agreement = Agreement()
-    assert agreement.result() is None
-    agreement.update(np.eye(4, dtype="f4"), np.eye(4, dtype="f4")[[0, 1, 3, 2]])
-    agreement.merge(np.array([4, 4]))
-    assert agreement.counts().tolist() == [8, 6] and agreement.result() == 0.75
-
-
-def test_a_mean_weighs_and_forgets():
-    mean = Mean()
-    assert mean.result() is None
-    mean.update(1.0)
-    mean.update(4.0, weight=2.0)
-    assert mean.result() == 3.0
-    mean.reset()
-    assert mean.result() is None

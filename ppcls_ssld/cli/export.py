@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..config import load_config
-    from ..export import export_network, parity_report, preprocessing_of, write_inference_yml
+    from ..export import export_network, parity_report, preprocessing_of, write_inference_yml, write_parity
     from ..inference import InferenceEngine
     from .student import class_names, load_student
 
@@ -36,10 +36,12 @@ def run(args: argparse.Namespace) -> int:
     for reason in files.left_out:
         print(f"left out: {reason}")
     source, images = _parity_images(config, operations)
-    parity = parity_report(network, InferenceEngine(files.folder, config.Global.device), images, source=source)
-    parity.save(files.folder / "parity.json")
-    print(parity.summary() + ("" if parity.passed() else ": FAILED, do not use these files"), flush=True)
-    return EXIT_DONE if parity.passed() else EXIT_USER
+    reports = {program.name: parity_report(network, InferenceEngine(program, config.Global.device), images, source=source)
+               for program in files.programs}
+    write_parity(files.folder, reports)
+    for program, report in reports.items():
+        print(f"{program}: {report.summary()}" + ("" if report.passed() else ": FAILED, do not use it"), flush=True)
+    return EXIT_DONE if all(report.passed() for report in reports.values()) else EXIT_USER
 
 
 def _parity_images(config, operations) -> tuple[str, list[np.ndarray]]:

@@ -2,7 +2,7 @@
 
 from .inference_yml import preprocessing_of, write_inference_yml
 from .paddle_inference import ExportedFiles, export_network, writable_formats
-from .parity import ParityReport, parity_report
+from .parity import ParityReport, parity_report, write_parity
 
 __all__ = ["ExportedFiles", "ParityReport", "export_network", "parity_report", "preprocessing_of", "writable_formats",
-           "write_inference_yml"]
+           "write_inference_yml", "write_parity"]

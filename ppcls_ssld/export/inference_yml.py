@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..config.readonly import plain
 from ..config.schema import Entry, RunConfig
 from ..data.pixels import number
 from ..errors import CheckpointError, ConfigError
@@ -59,7 +60,7 @@ def _for_predictor(transform_ops: Sequence[Entry]) -> list[dict[str, Any]]:
     operations: list[dict[str, Any]] = []
     for entry in transform_ops:
         (name, arguments), = entry.items()
-        arguments = _plain(arguments)
+        arguments = plain(arguments)
         if name == "DecodeImage":
             if arguments and (not arguments.get("to_rgb", True) or arguments.get("channel_first")):
                 raise ConfigError(f"DecodeImage: {arguments}: predictors give RGB, channels last; train on that too "
@@ -74,12 +75,3 @@ def _for_predictor(transform_ops: Sequence[Entry]) -> list[dict[str, Any]]:
     if not any("ToCHWImage" in operation for operation in operations):
         operations.append({"ToCHWImage": None})
     return operations
-
-
-def _plain(value: Any) -> Any:
-    """Dicts and lists of their own: what YAML can write, whatever read-only form the config has."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

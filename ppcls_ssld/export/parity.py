@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,8 +41,11 @@ class ParityReport:
         return (f"parity on {self.images} images{f' ({self.source})' if self.source else ''}: largest difference "
                 f"{self.max_abs_diff:.1e} ({self.max_rel_diff:.1e} of the largest logit), {self.top1_flips} top-1 flips")
 
-    def save(self, path: str | os.PathLike) -> Path:
-        return write_atomically(Path(path), json.dumps({**asdict(self), "passed": self.passed()}, indent=1) + "\n")
+
+def write_parity(folder: str | os.PathLike, reports: Mapping[str, ParityReport]) -> Path:
+    """`folder/parity.json`: program file -> its report, atomically."""
+    tree = {program: {**asdict(report), "passed": report.passed()} for program, report in reports.items()}
+    return write_atomically(Path(folder) / "parity.json", json.dumps(tree, indent=1) + "\n")
 
 
 def parity_report(network: paddle.nn.Layer, engine: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray],

@@ -20,7 +20,7 @@ ONEDNN_SHAPES = 10  # input shapes whose oneDNN primitives are kept; unbounded, 
 class InferenceEngine:
     """A network exported by `ppcls_ssld` or PaddleClas: float32 images [N, 3, H, W] -> float32 [N, C].
 
-    model: folder with `inference.json` or `inference.pdmodel`, or the path of the files without suffix.
+    model: folder with `inference.json` or `inference.pdmodel`, the path of the files without suffix, or one of the two.
     device: "cpu" (oneDNN), "gpu" or "gpu:N". threads: CPU threads; None = OMP_NUM_THREADS, or all usable cores.
     precision: "fp32", or "fp16" on a GPU.
     Whether the numbers are logits or probabilities is the export's choice (PaddleClas: probabilities).
@@ -102,18 +102,20 @@ class InferenceEngine:
 
 
 def find_model(model: str | os.PathLike) -> tuple[list[Path], Path]:
-    """(program files, best first; parameter file) of a folder or of a path without suffix; WeightsError if missing."""
-    prefix = Path(model)
+    """(program files, best first; parameter file) of what an InferenceEngine is given; WeightsError if missing."""
+    prefix, suffixes = Path(model), readable_suffixes()
     if prefix.is_dir():
         prefix = prefix / "inference"
-    files = [prefix.with_name(prefix.name + suffix) for suffix in readable_suffixes()]
+    elif prefix.suffix in MODEL_SUFFIXES:
+        prefix, suffixes = prefix.with_suffix(""), [s for s in suffixes if s == prefix.suffix]
+    files = [prefix.with_name(prefix.name + suffix) for suffix in suffixes]
     params = prefix.with_name(prefix.name + ".pdiparams")
     programs = [f for f in files if f.is_file() and f.stat().st_size]
     if not programs or not params.is_file():
         folder = prefix.parent
         found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else None
         found = "no such folder" if found is None else ", ".join(found[:8]) or "an empty folder"
-        raise WeightsError(f"{prefix}: expected {' or '.join(f.name for f in files)}, and {params.name}; found {found}. "
+        raise WeightsError(f"{model}: expected {' or '.join(f.name for f in files) or 'another program'}, and {params.name}; found {found}. "
                            f"This Paddle reads {' and '.join(readable_suffixes())}; tools/export_model.py writes them")
     return programs, params
 

@@ -44,7 +44,8 @@ def test_timm_options_mean_what_they_say():
     assert 1.8 < len(drawn(TimmAutoAugment(config_str="rand-m7-n4"))) / 3000 < 2.2
     assert 0.4 < len(drawn(TimmAutoAugment(config_str="rand-m7", prob=0.5))) / 3000 < 0.6
     assert drawn(TimmAutoAugment(prob=0.0)) == []
-    degrees = {abs(value) for name, value, _ in drawn(TimmAutoAugment(config_str="rand-m5-mstd1.0")) if name == "rotate"}
+    varied = drawn(TimmAutoAugment(config_str="rand-m5-mstd1.0"))
+    degrees = {abs(value) for name, value, _ in varied if name == "rotate"}
     assert len(degrees) > 30 and 12 < np.mean(list(degrees)) < 18 and max(degrees) <= 30
     weighted = [name for name, *_ in drawn(TimmAutoAugment(config_str="rand-m7-w0"))]
     assert "invert" not in weighted and weighted.count("rotate") > weighted.count("color")
@@ -63,7 +64,8 @@ def test_the_strongest_posterize_gives_black_and_no_error(image):
 def test_randaugment_draws_its_fourteen_operations_at_one_strength():
     steps = drawn(RandAugment(num_layers=3, magnitude=5))
     assert len(steps) == 9000 and len({name for name, *_ in steps}) == 14
-    values = {name: {round(v, 6) for n, v, _ in steps if n == name} for name in ("shear_x", "color", "rotate", "posterize")}
+    names = ("shear_x", "color", "rotate", "posterize")
+    values = {name: {round(v, 6) for n, v, _ in steps if n == name} for name in names}
     assert values == {"shear_x": {0.15, -0.15}, "color": {1.45, 0.55}, "rotate": {15.0}, "posterize": {2.0}}
 
 

@@ -75,7 +75,8 @@ def test_a_missing_list_is_an_error_that_names_it(tmp_path):
 def test_chunks_do_not_show(read, chunk_bytes, monkeypatch):
     monkeypatch.setattr(lists, "_CHUNK_BYTES", chunk_bytes)
     lines = [f"folder {i}/{'x' * (i % 40)}.jpg {i % 10}" for i in range(200)]
-    assert read("\n".join(lines)) == (["/data/" + line.rsplit(" ", 1)[0] for line in lines], [i % 10 for i in range(200)])
+    paths, labels = read("\n".join(lines))
+    assert paths == ["/data/" + line.rsplit(" ", 1)[0] for line in lines] and labels == [i % 10 for i in range(200)]
     lines[150] = "bad"
     with pytest.raises(DataError, match="list.txt:151:"):
         read("\n".join(lines))

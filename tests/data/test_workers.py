@@ -140,5 +140,8 @@ def test_workers_die_with_their_parent_even_by_kill_9(photos):
 
 def test_a_program_with_an_open_iterator_ends_by_itself(photos):
     with start(photos, "multiprocessing.keep = batches") as parent:
-        out, _ = parent.communicate(timeout=60)
+        try:
+            out, _ = parent.communicate(timeout=30)
+        finally:
+            parent.kill()
         assert parent.returncode == 0 and len(out.split()) == 2

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from ppcls_ssld.errors import DataError
-from ppcls_ssld.export import export_network, parity_report
+from ppcls_ssld.export import export_network, parity_report, write_parity
 from ppcls_ssld.inference import InferenceEngine
 
 
@@ -19,7 +19,7 @@ def test_an_honest_export_passes(probabilities, make_toy, images, tmp_path):
     report = parity_report(network, InferenceEngine(tmp_path), [images[:4], images[4:]], probabilities, "noise")
     assert report.images == 6 and report.top1_flips == 0 and report.max_rel_diff < 1e-5
     assert report.passed() and "parity on 6 images (noise)" in report.summary()
-    saved = json.loads(report.save(tmp_path / "parity.json").read_text())
+    saved = json.loads(write_parity(tmp_path, {"inference.json": report}).read_text())["inference.json"]
     assert saved["passed"] is True and saved["images"] == 6 and saved["max_abs_diff"] == report.max_abs_diff
 
 

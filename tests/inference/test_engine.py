@@ -25,9 +25,15 @@ def model(network, tmp_path_factory):
     return folder
 
 
-def test_a_folder_or_a_path_without_suffix_names_the_model(model):
+def test_a_folder_a_path_without_suffix_or_a_program_names_the_model(model):
     images = np.ones((2, 3, 16, 16), np.float32)
     np.testing.assert_array_equal(InferenceEngine(model)(images), InferenceEngine(str(model / "inference"))(images))
+    engine = InferenceEngine(model / "inference.pdmodel")
+    assert engine.backend == "inference.pdmodel, oneDNN"
+    np.testing.assert_allclose(engine(images), InferenceEngine(model)(images), rtol=1e-5, atol=1e-6)
+    (model / "inference.onnx").touch()
+    with pytest.raises(WeightsError, match="inference.onnx"):
+        InferenceEngine(model / "inference.onnx")
 
 
 def test_strided_and_float64_arrays_mean_what_they_say(model, network):

@@ -45,28 +45,34 @@ def run_one(side: str, seed: int, args: argparse.Namespace) -> dict:
     """One training run in a process of its own; resumes what an earlier call left."""
     folder = args.output / f"{side}_seed{seed}"
     sources = ["labelled"] if side == "baseline" else ["labelled", "unlabelled"]
+    scored_on = args.output / "validation.txt" if args.validate else args.cifar / "test_list.txt"
     overrides = [
         f"Global.output_dir={folder}", f"Global.seed={seed}", "Global.eval_interval=100000",
         f"Global.epochs={math.ceil(args.views / IMAGES[side])}", f"Global.max_steps={args.views // BATCH}",
-        f"DataLoader.Eval.sources.0.list={args.output / 'validation.txt' if args.validate else args.cifar / 'test_list.txt'}",
+        f"DataLoader.Eval.sources.0.list={scored_on}",
         f"DataLoader.Eval.sources.0.root={args.cifar}",
         *(f"DataLoader.Train.sources.{i}.list={args.output / name}.txt" for i, name in enumerate(sources)),
         *(f"DataLoader.Train.sources.{i}.root={args.cifar}" for i in range(len(sources))),
         *([f"Arch.Teacher.pretrained={args.teacher}"] if side == "ssld" else []),
         *args.override,
     ]
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(ROOT / "configs" / "cifar10" / f"{side}.yaml"),
-               "--resume", *(part for o in overrides for part in ("-o", o))]
-    started = time.monotonic()
+    config = ROOT / "configs" / "cifar10" / f"{side}.yaml"
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(config), "--resume",
+ *(part for o in overrides for part in ("-o", o))]
+    clock = args.output / f"{side}_seed{seed}.seconds"  # over all calls that this run took
+    started = time.monotonic() - (float(clock.read_text()) if clock.exists() else 0.0)
     with open(args.output / f"{side}_seed{seed}.log", "a") as log:
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT,
                               env={**os.environ, "OMP_NUM_THREADS": str(args.threads)}).returncode
     if code:
         raise SystemExit(f"{side} seed {seed} ended with code {code}: see {args.output / f'{side}_seed{seed}.log'}")
+    if not (folder / "done").exists():
+        clock.write_text(str(time.monotonic() - started))
+        (folder / "done").touch()
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     final = [row for row in rows if row["kind"] == "eval"][-1]
     return {"side": side, "seed": seed, "top1": final["top1"], "images": final["images"], "steps": final["step"],
-            "views": final["images_seen"], "seconds": round(time.monotonic() - started)}
+            "views": final["images_seen"], "seconds": round(float(clock.read_text()))}
 
 
 def main() -> None:
@@ -76,7 +82,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("output/cifar10"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sides", nargs="+", default=["baseline", "ssld"], choices=["baseline", "ssld"])
-    parser.add_argument("--views", type=int, default=200_000, help="image views of each run")
+    parser.add_argument("--views", type=int, default=100_000, help="image views of each run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="OMP threads per run")
     parser.add_argument("--validate", action="store_true", help="score on training images instead of the test set")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import paddle
 
+from .weights import assign
+
 
 class Ema:
     """shadow = decay * shadow + (1 - decay) * weights after each step, in float32.
@@ -34,9 +36,9 @@ class Ema:
     @contextmanager
     def applied(self):
         """The network holds the averaged weights inside this context, its own again afterwards."""
-        own = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
-        self._network.set_state_dict(self.shadow)
+        own = {name: value.detach().clone() for name, value in self._network.state_dict(use_hook=False).items()}
+        assign(self._network, self.shadow)
         try:
             yield self._network
         finally:
-            self._network.set_state_dict(own)
+            assign(self._network, own)

@@ -123,9 +123,18 @@ def load_weights(network: paddle.nn.Layer, path: str, role: str | None = None) -
         raise WeightsError(f"{file}: none of its {len(arrays)} keys fits the network (file: "
                            f"{', '.join(list(arrays)[:3])}; network: {', '.join(list(state)[:3])}); "
                            "is it the right architecture?")
-    for key in matched:
-        state[key].set_value(arrays[key].astype(_numpy_dtype(state[key]), copy=False))
+    assign(network, {key: arrays[key] for key in matched})
     return report
+
+
+def assign(network: paddle.nn.Layer, arrays: Mapping[str, np.ndarray | paddle.Tensor]) -> None:
+    """Set the parameters and statistics that `arrays` names, each cast to its own dtype. Unknown keys raise KeyError.
+
+    Not `set_state_dict`: under AMP O2 the parameters are float16 while state dicts show float32 copies.
+    """
+    own = network.state_dict(use_hook=False)
+    for key, value in arrays.items():
+        own[key].set_value(paddle.to_tensor(value).astype(own[key].dtype))
 
 
 def initialise(network: paddle.nn.Layer, config: NetworkConfig) -> LoadReport | None:
@@ -175,7 +184,3 @@ def _download(url: str, where: str) -> str:
         return paddle.utils.download.get_weights_path_from_url(url)
     except Exception as e:  # the downloader raises RuntimeError, requests' and OS errors alike
         raise WeightsError(f"{where}: cannot download {url} ({e}); download it by hand and give its path") from e
-
-
-def _numpy_dtype(tensor: paddle.Tensor) -> np.dtype:
-    return tensor.numpy().dtype

@@ -1,4 +1,4 @@
-"""`ppcls-ssld export`, `tools/export_model.py`: the student alone, as Paddle Inference files, with proof that they agree."""
+"""`ppcls-ssld export`, `tools/export_model.py`: the student alone, for Paddle Inference, and a parity check."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ def run(args: argparse.Namespace) -> int:
     for reason in files.left_out:
         print(f"left out: {reason}")
     source, images = _parity_images(config, operations)
-    reports = {program.name: parity_report(network, InferenceEngine(program, config.Global.device), images, source=source)
-               for program in files.programs}
+    reports = {}
+    for program in files.programs:
+        engine = InferenceEngine(program, config.Global.device)
+        reports[program.name] = parity_report(network, engine, images, source=source)
+        verdict = "" if reports[program.name].passed() else ": FAILED, do not use it"
+        print(f"{engine.backend}: {reports[program.name].summary()}{verdict}", flush=True)
     write_parity(files.folder, reports)
-    for program, report in reports.items():
-        print(f"{program}: {report.summary()}" + ("" if report.passed() else ": FAILED, do not use it"), flush=True)
     return EXIT_DONE if all(report.passed() for report in reports.values()) else EXIT_USER
 
 
@@ -61,7 +63,8 @@ def _eval_images(config, _) -> list[np.ndarray]:
 
     if config.DataLoader.Eval is None:
         return []
-    few = replace(config.DataLoader.Eval, num_workers=0, batch_size=min(config.DataLoader.Eval.batch_size, PARITY_IMAGES))
+    loader = config.DataLoader.Eval
+    few = replace(loader, num_workers=0, batch_size=min(loader.batch_size, PARITY_IMAGES))
     return [batch.images for batch in EvalReader(few, config.Arch.class_num, 0, 1, PARITY_IMAGES).batches()]
 
 

@@ -1,4 +1,4 @@
-"""`ppcls-ssld infer`, `tools/infer.py`: the most likely classes of images, by the trained or by the exported network."""
+"""`ppcls-ssld infer`, `tools/infer.py`: most likely classes of images, by the trained or the exported network."""
 
 from __future__ import annotations
 

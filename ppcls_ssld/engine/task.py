@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 
 from .. import parallel
-from ..arch import (Ema, LoadReport, Teacher, build_network, build_teacher, check_name, initialise, logits_of,
+from ..arch import (Ema, LoadReport, Teacher, assign, build_network, build_teacher, check_name, initialise, logits_of,
                     train_mode)
 from ..config.schema import RunConfig
 from ..errors import ConfigError
@@ -115,9 +115,11 @@ class DistillationTask:
 
     def load_state(self, files: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Take a checkpoint's arrays back, every key of them."""
-        for stem, own in self.state().items():
-            for key, tensor in own.items():
-                tensor.set_value(files[stem][key])
+        for role, network in self.trained.networks.items():
+            assign(network, files[self._stem(role)])
+        if self.ema:
+            for key, tensor in self.ema.shadow.items():
+                tensor.set_value(files["ema"][key])
 
     def _stem(self, role: str) -> str:
         return "student" if role == self.student_role else role

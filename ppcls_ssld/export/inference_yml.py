@@ -28,7 +28,7 @@ def preprocessing_of(config: RunConfig) -> tuple[Entry, ...]:
 
 def write_inference_yml(folder: str | os.PathLike, model_name: str, transform_ops: Sequence[Entry], topk: int = 5,
                         labels: Sequence[str] = ()) -> Path:
-    """Write `folder/inference.yml` in PaddleClas's layout (dump_infer_config in ppcls/utils/config.py, 2.6), atomically.
+    """Write `folder/inference.yml` in PaddleClas's layout (ppcls/utils/config.py, dump_infer_config, 2.6), atomically.
 
     Global.model_name, PreProcess.transform_ops, PostProcess.Topk {topk, label_list}. As there, decoding is left to the
     predictor, which gives uint8 RGB [H, W, 3]; `scale: 1.0/255.0` becomes a number; the result is [3, H, W].

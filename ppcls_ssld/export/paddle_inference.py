@@ -1,4 +1,4 @@
-"""A live network -> `inference.json` / `inference.pdmodel` + `inference.pdiparams`, the files that Paddle Inference loads."""
+"""A live network -> the files of Paddle Inference: `inference.json`, `inference.pdmodel`, `inference.pdiparams`."""
 
 from __future__ import annotations
 

@@ -23,9 +23,11 @@ TIE = 1e-6  # two logits this close, relative to their size (at least 1), may co
 
 @dataclass(frozen=True)
 class ParityReport:
-    """max_abs_diff: largest difference of a logit. max_rel_diff: the same, as a share of the largest logit (at least 1).
+    """What one exported program makes of real images, beside the network it came from.
 
-    top1_flips: images whose most likely class differs; classes that tie in float32 do not count. source: which images were used.
+    max_abs_diff: largest difference of a logit. max_rel_diff: the same, as a share of the largest logit (at least 1).
+    top1_flips: images whose most likely class differs; ties within float32 do not count.
+    source: which images were used.
     """
 
     images: int
@@ -38,8 +40,9 @@ class ParityReport:
         return self.max_rel_diff <= max_rel_diff and self.top1_flips <= max_flips  # False for NaN
 
     def summary(self) -> str:
-        return (f"parity on {self.images} images{f' ({self.source})' if self.source else ''}: largest difference "
-                f"{self.max_abs_diff:.1e} ({self.max_rel_diff:.1e} of the largest logit), {self.top1_flips} top-1 flips")
+        source = f" ({self.source})" if self.source else ""
+        return (f"parity on {self.images} images{source}: largest difference {self.max_abs_diff:.1e} "
+                f"({self.max_rel_diff:.1e} of the largest logit), {self.top1_flips} top-1 flips")
 
 
 def write_parity(folder: str | os.PathLike, reports: Mapping[str, ParityReport]) -> Path:

@@ -1,4 +1,4 @@
-"""Exported networks at work: the engine that runs them, and the names of their classes. No training stack, no OpenCV."""
+"""Exported networks at work: the engine that runs them, the names of their classes. No training stack."""
 
 from .engine import InferenceEngine, find_model
 from .labels import read_labels

@@ -64,7 +64,7 @@ class InferenceEngine:
                 except NotImplementedError:
                     # Paddle 3.3.1 finds out only now that its oneDNN lacks an operator (the upsampling in HRNet, in a
                     # .json program); the .pdmodel beside it may do, and plain kernels always do.
-                    if len(self._ways) == 1:
+                    if len(self._ways) == 1 or not self._ways[1][0].is_file():
                         raise
                     del self._ways[0]
                     self._load()
@@ -115,8 +115,9 @@ def find_model(model: str | os.PathLike) -> tuple[list[Path], Path]:
         folder = prefix.parent
         found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else None
         found = "no such folder" if found is None else ", ".join(found[:8]) or "an empty folder"
-        raise WeightsError(f"{model}: expected {' or '.join(f.name for f in files) or 'another program'}, and {params.name}; found {found}. "
-                           f"This Paddle reads {' and '.join(readable_suffixes())}; tools/export_model.py writes them")
+        expected = " or ".join(f.name for f in files) or "another program"
+        raise WeightsError(f"{model}: expected {expected}, and {params.name}; found {found}. This Paddle reads "
+                           f"{' and '.join(readable_suffixes())}; tools/export_model.py writes them")
     return programs, params
 
 

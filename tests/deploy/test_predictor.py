@@ -56,6 +56,17 @@ def test_batches_do_not_change_predictions_nor_their_order(predictor, photos):
         np.testing.assert_allclose(a.scores, b.scores, rtol=1e-5)
 
 
+def test_no_batch_is_larger_than_asked_and_none_is_empty():
+    sizes = []
+
+    def forward(images):
+        sizes.append(len(images))
+        return np.ones((len(images), 1))
+
+    Classifier(forward, [{"NormalizeImage": {"order": ""}}]).predict([np.zeros((8, 8, 3), np.uint8)] * 7, batch_size=3)
+    assert sizes == [3, 3, 1]
+
+
 def test_arrays_are_rgb_images(predictor, photos):
     path = str(photos / "a.png")
     rgb = cv2.imread(path)[:, :, ::-1]

@@ -10,7 +10,8 @@ TRANSFORMS = (  # the Infer section of PaddleClas's ImageNet configs (ppcls/conf
     {"DecodeImage": {"to_rgb": True, "channel_first": False}},
     {"ResizeImage": {"resize_short": 256}},
     {"CropImage": {"size": 224}},
-    {"NormalizeImage": {"scale": "1.0/255.0", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": ""}},
+    {"NormalizeImage": {"scale": "1.0/255.0", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+                        "order": ""}},
     {"ToCHWImage": None},
 )
 
@@ -32,8 +33,9 @@ def test_the_layout_is_the_one_that_paddleclas_writes(tmp_path):
 
 
 def test_names_in_any_script_survive(tmp_path):
-    path = write_inference_yml(tmp_path, "m", TRANSFORMS, 1, ["丁鱥", "no", "1e3"])
-    assert yaml.safe_load(path.read_text(encoding="utf-8"))["PostProcess"]["Topk"]["label_list"] == ["丁鱥", "no", "1e3"]
+    names = ["丁鱥", "no", "1e3"]
+    path = write_inference_yml(tmp_path, "m", TRANSFORMS, 1, names)
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["PostProcess"]["Topk"]["label_list"] == names
 
 
 def test_read_only_config_values_can_be_written(tmp_path):

@@ -120,8 +120,8 @@ def test_a_full_disk_is_noticed_and_leaves_the_old_files(make_toy, tmp_path):
         except CheckpointError as e:
             print("noticed:", e)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], capture_output=True, text=True,
-                          cwd=Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
     assert "noticed:" in done.stdout and str(tmp_path) in done.stdout, done.stderr
     assert contents(tmp_path) == before
 

@@ -58,7 +58,7 @@ def run_one(side: str, seed: int, args: argparse.Namespace) -> dict:
     ]
     config = ROOT / "configs" / "cifar10" / f"{side}.yaml"
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(config), "--resume",
- *(part for o in overrides for part in ("-o", o))]
+               *(part for o in overrides for part in ("-o", o))]
     clock = args.output / f"{side}_seed{seed}.seconds"  # over all calls that this run took
     started = time.monotonic() - (float(clock.read_text()) if clock.exists() else 0.0)
     with open(args.output / f"{side}_seed{seed}.log", "a") as log:

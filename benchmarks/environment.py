@@ -16,7 +16,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def commit() -> str:
     """Short hash of the checkout, with `-dirty` when tracked files differ from it."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=7"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=7"], cwd=ROOT, capture_output=True,
+                          text=True)
     return done.stdout.strip() or "unknown"
 
 
@@ -33,7 +34,8 @@ def environment() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(), "commit": commit(), "python": platform.python_version(),
         "cpu": model, "cores": len(os.sched_getaffinity(0)), "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        **{p: version(p) for p in ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "numpy", "opencv-python-headless")},
+        **{p: version(p) for p in ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "numpy",
+                                   "opencv-python-headless")},
     }
 
 

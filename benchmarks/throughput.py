@@ -5,7 +5,8 @@
 Both programs are watched from outside: the clock runs from one printed step to a later one, so start-up and warm-up
 count for neither. Runs alternate (PaddleClas, ours, PaddleClas, ...); what is reported is the ratio of neighbours, as
 median and range, which holds when the machine's speed drifts. The config is PaddleClas's own CIFAR quick start for
-distillation in its own form (R50_vd teacher -> MobileNetV3_large, batch 64, crop and flip, Momentum); ours reads the same file.
+distillation in its own form (R50_vd teacher -> MobileNetV3_large, batch 64, crop and flip, Momentum); ours reads the
+same file.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def config(args: argparse.Namespace) -> dict:
                         "transform_ops": [{"DecodeImage": {"to_rgb": True, "channel_first": False}},
                                           {"RandCropImage": {"size": args.size}}, {"RandFlipImage": {"flip_code": 1}},
                                           normalize]},
-            "sampler": {"name": "DistributedBatchSampler", "batch_size": args.batch, "drop_last": True, "shuffle": True},
+            "sampler": {"name": "DistributedBatchSampler", "batch_size": args.batch, "drop_last": True,
+                        "shuffle": True},
             "loader": {"num_workers": args.workers, "use_shared_memory": True}}},
         "Metric": {"Train": [{"DistillationTopkAcc": {"model_key": "Student", "topk": [1, 5]}}]},
     }

@@ -11,6 +11,9 @@ from ppcls_ssld.config import resolve
 from ppcls_ssld.engine import train
 
 
+NORMALIZE = {"NormalizeImage": {"scale": "1.0/255.0", "mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}}
+
+
 def changed(tree, **values):
     """A copy of a config tree with values at key paths: changed(tree, Global__epochs=2)."""
     tree = copy.deepcopy(tree)

@@ -8,4 +8,5 @@ from .teacher import Teacher, build_teacher
 from .weights import LoadReport, assign, head_keys, initialise, load_weights, read_arrays
 
 __all__ = ["Ema", "LoadReport", "Teacher", "assign", "backbone_names", "batch_norms", "build_network",
-           "build_teacher", "check_name", "freeze", "head_keys", "initialise", "load_weights", "logits_of", "read_arrays", "train_mode"]
+           "build_teacher", "check_name", "freeze", "head_keys", "initialise", "load_weights", "logits_of",
+           "read_arrays", "train_mode"]

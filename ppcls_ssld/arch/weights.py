@@ -101,7 +101,7 @@ class LoadReport:
 def load_weights(network: paddle.nn.Layer, path: str, role: str | None = None) -> LoadReport:
     """Copy a file's arrays into a network; `.pdparams` may be left out of `path`.
 
-    A file of several networks (PaddleClas's own checkpoints: keys `Student.…`, `Teacher.…`) gives the part of `role`.
+    A file of several networks (PaddleClas's own checkpoints: `Student.…`, `Teacher.…`) gives the part of `role`.
     Raises WeightsError when nothing at all matches.
     """
     file = path if os.path.exists(path) and not os.path.isdir(path) else f"{path}.pdparams"

@@ -90,8 +90,8 @@ def save_best(output_dir: str, student: Mapping, top1: float, step: int, weights
 def find_checkpoint(asked: str, output_dir: str) -> Path | None:
     """The folder that `Global.checkpoints` means.
 
-    'auto': the newest of output_dir, or None for a fresh start. Otherwise an output folder (`output/x`, `output/x/latest`
-    as in PaddleClas) or one checkpoint's folder; ConfigError when it holds none.
+    'auto': the newest of output_dir, or None for a fresh start. Otherwise an output folder (`output/x`,
+    `output/x/latest` as in PaddleClas) or one checkpoint's folder; ConfigError when it holds none.
     """
     if asked == "auto":
         found = _complete(Path(output_dir) / "checkpoints")

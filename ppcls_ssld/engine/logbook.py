@@ -75,11 +75,12 @@ class Logbook:
         self._write({"kind": "train", **row})
         share = " ".join(f"{k} {v:.0%}" for k, v in row["share"].items())
         if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_s']:.0f} img/s, {share}", refresh=False)
+            self._bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_s']:.0f} img/s, {share}",
+                                      refresh=False)
         else:
             left = (time.monotonic() - self._started) / max(row["run_steps"], 1) * (steps - row["step"])
-            self.say(f"step {row['step']}/{steps}  epoch {row['epoch']:.2f}  loss {row['loss']:.4f}  lr {row['lr']:.3g}  "
-                     f"{row['images_per_s']:.0f} img/s  {share}  eta {_clock(left)}")
+            self.say(f"step {row['step']}/{steps}  epoch {row['epoch']:.2f}  loss {row['loss']:.4f}  "
+                     f"lr {row['lr']:.3g}  {row['images_per_s']:.0f} img/s  {share}  eta {_clock(left)}")
         self._scalars("train", {"loss": row["loss"], "lr": row["lr"], "images_per_s": row["images_per_s"],
                                 **{f"part/{k}": v for k, v in row["parts"].items()}}, row["step"])
 

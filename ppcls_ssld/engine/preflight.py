@@ -32,8 +32,8 @@ def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
     if result.top1 <= chance_bound(config.Arch.class_num, result.images) and not config.Global.allow_chance_teacher:
         raise WeightsError(
             f"Arch.{teacher.role}: the teacher's top-1 is {result.top1:.2%} on {result.images} images, guessing gives "
-            f"{1 / config.Arch.class_num:.2%}. Its weights, its class order or its input (mean, std, size) are not those "
-            "it was trained with. Check them, or set Global.allow_chance_teacher=true to go on")
+            f"{1 / config.Arch.class_num:.2%}. Its weights, its class order or its input (mean, std, size) are not "
+            "those it was trained with. Check them, or set Global.allow_chance_teacher=true to go on")
     return result
 
 

@@ -229,8 +229,8 @@ class Run:
             self.log.say(f"resume: {line}")
         own = {stem: set(tensors) for stem, tensors in self.task.state().items()}
         if {stem: set(arrays) for stem, arrays in files.items()} != own:
-            raise ConfigError(f"{folder}: holds {sorted(files)}, this run needs {sorted(own)} with the same parameters; "
-                              "the networks (or EMA) of the two runs differ")
+            raise ConfigError(f"{folder}: holds {sorted(files)}, this run needs {sorted(own)} with the same "
+                              "parameters; the networks (or EMA) of the two runs differ")
         self.task.load_state(files)
         self.optimizer.set_state_dict(_tensors(optimizer))
         if self.scaler and state.scaler:

@@ -8,8 +8,9 @@ import pytest
 from ppcls_ssld.arch import build_network
 from ppcls_ssld.config.schema import NetworkConfig
 
+from world import NORMALIZE
+
 CLASSES = 4
-NORMALIZE = {"NormalizeImage": {"scale": "1.0/255.0", "mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}}
 
 
 def draw(path, label, rng):

@@ -16,7 +16,7 @@ from ppcls_ssld.engine.train import Run
 from ppcls_ssld.engine.logbook import Logbook
 from ppcls_ssld.errors import CheckpointError, ConfigError, DivergedError, WeightsError
 
-from world import changed, checkpoints, rows, run, same_arrays, student
+from world import NORMALIZE, changed, checkpoints, rows, run, same_arrays, student
 
 
 def test_the_loss_falls_and_every_step_has_a_row(tree):
@@ -185,3 +185,37 @@ def test_metrics_rows_carry_what_the_readme_promises(tree):
     assert row["images_seen"] == 8 and set(row["share"]) == {"data", "teacher", "student"}
     assert sum(row["share"].values()) == pytest.approx(1)
     assert set(row) >= {"step", "epoch", "loss", "lr", "parts", "agreement", "images_per_s"}
+
+
+def test_a_config_in_paddleclass_own_form_trains(world, tmp_path):
+    """DistillationModel, CE between the two, one list: the shape of PaddleClas's CIFAR quick start, on our images."""
+    dataset = {"name": "ImageNetDataset", "image_root": str(world), "cls_label_path": str(world / "labelled.txt"),
+               "transform_ops": [{"DecodeImage": {"to_rgb": True, "channel_first": False}},
+                                 {"RandCropImage": {"size": 32}}, {"RandFlipImage": {"flip_code": 1}}, NORMALIZE]}
+    loader = {"num_workers": 1, "use_shared_memory": True}
+    tree = {
+        "Global": {"checkpoints": None, "pretrained_model": None, "output_dir": str(tmp_path / "run"), "device": "cpu",
+                   "save_interval": 1, "eval_during_train": True, "eval_interval": 1, "epochs": 2, "to_static": False,
+                   "print_batch_step": 1, "use_visualdl": False, "image_shape": [3, 32, 32]},
+        "Arch": {"name": "DistillationModel", "pretrained_list": None, "freeze_params_list": [True, False],
+                 "models": [{"Teacher": {"name": "PPLCNet_x0_25", "class_num": 4,
+                                         "pretrained": str(world / "teacher")}},
+                            {"Student": {"name": "MobileNetV3_small_x0_35", "class_num": 4, "pretrained": False}}],
+                 "infer_model_name": "Student"},
+        "Loss": {"Train": [{"DistillationCELoss": {"weight": 1.0, "model_name_pairs": [["Student", "Teacher"]]}}],
+                 "Eval": [{"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"]}}]},
+        "Optimizer": {"name": "Momentum", "momentum": 0.9, "lr": {"name": "Cosine", "learning_rate": 0.04,
+                                                                  "warmup_epoch": 1},
+                      "regularizer": {"name": "L2", "coeff": 0.0001}},
+        "DataLoader": {"Train": {"dataset": dataset, "loader": loader,
+                                 "sampler": {"name": "DistributedBatchSampler", "batch_size": 8, "drop_last": False,
+                                             "shuffle": True}},
+                       "Eval": {"dataset": {**dataset, "transform_ops": dataset["transform_ops"][:1] + [NORMALIZE]},
+                                "loader": loader, "sampler": {"name": "DistributedBatchSampler", "batch_size": 16,
+                                                              "drop_last": False, "shuffle": False}}},
+        "Metric": {"Train": [{"DistillationTopkAcc": {"model_key": "Student", "topk": [1, 2]}}],
+                   "Eval": [{"DistillationTopkAcc": {"model_key": "Student", "topk": [1, 2]}}]},
+    }
+    result = run(changed(tree, Global__allow_chance_teacher=True))
+    assert result.steps == 6 and len(rows(result.output_dir, "eval")) == 2
+    assert rows(result.output_dir, "eval")[-1]["loss"] > 0

@@ -34,7 +34,7 @@ class Effort:
     crop: float
 
 
-TEACHER_EFFORT = Effort(views=4300, batch=64, rate=0.001, crop=0.7)
+TEACHER_EFFORT = Effort(views=2876, batch=32, rate=0.002, crop=0.8)
 BASELINE_EFFORT = Effort(views=11500, batch=64, rate=0.02, crop=0.7)
 SSLD_EFFORT = Effort(views=11500, batch=64, rate=0.02, crop=0.8)
 FINETUNE_EFFORT = Effort(views=1500, batch=64, rate=0.0005, crop=0.8)

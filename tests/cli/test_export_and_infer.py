@@ -90,7 +90,7 @@ def test_infer_prints_what_paddleclas_users_expect_and_names_corrupt_images(worl
 def test_without_a_readable_eval_list_parity_falls_back_and_says_so(world, tmp_path, capsys):
     (tmp_path / "eval.txt").write_text("absent.png 0\n")
     flags = ["-o", f"DataLoader.Eval.sources.0.list={tmp_path / 'eval.txt'}", "-o",
-             f"Global.save_inference_dir={tmp_path / 'out'}"]
+             f"Global.save_inference_dir={tmp_path / 'out'}", "--format", writable_formats()[0]]
     assert main(["export", "-c", str(world / "run.yaml"), *flags]) == 0
     assert "parity on 8 images (Infer.infer_imgs)" in capsys.readouterr().out
     assert main(["export", "-c", str(world / "run.yaml"), *flags, "-o", "Infer.infer_imgs=null"]) == 0
@@ -106,7 +106,8 @@ def test_a_failed_parity_gives_code_2(world, tmp_path, monkeypatch, capsys):
             return super().__call__(images)[:, ::-1]
 
     monkeypatch.setattr(inference, "InferenceEngine", Wrong)
-    assert main(["export", "-c", str(world / "run.yaml"), "-o", f"Global.save_inference_dir={tmp_path}"]) == 2
+    flags = ["--format", writable_formats()[0], "-o", f"Global.save_inference_dir={tmp_path}"]
+    assert main(["export", "-c", str(world / "run.yaml"), *flags]) == 2
     assert "FAILED" in capsys.readouterr().out
     assert not any(r["passed"] for r in json.loads((tmp_path / "parity.json").read_text()).values())
 

@@ -20,7 +20,8 @@ class Ema:
         self._network = network
         self._decay = decay
         self.shadow = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self._averaged = {name for name, _ in network.named_parameters()}
+        # Paddle counts running statistics among the parameters; what tells them apart is that nothing trains them.
+        self._averaged = {name for name, p in network.named_parameters() if not p.stop_gradient}
 
     @paddle.no_grad()
     def update(self, step: int) -> None:

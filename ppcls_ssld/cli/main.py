@@ -5,7 +5,9 @@ from __future__ import annotations
 import zlib  # noqa: F401  before Paddle: loading Paddle 2.6.2 first can break later decompression
 import argparse
 import importlib
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .. import __version__
@@ -23,6 +25,9 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code (errors.py)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    # Paddle's chatter about compilers and executors; its errors still come through. Both before it is imported.
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore", message="No ccache found")
     parser = argparse.ArgumentParser(prog="ppcls-ssld", description="Label-free distillation of better backbones.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

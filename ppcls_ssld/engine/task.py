@@ -76,7 +76,8 @@ class DistillationTask:
         networks = self.trained.networks
         alone = len(networks) == 1
         return [(name if alone else f"{role}.{name}", parameter)
-                for role, network in networks.items() for name, parameter in network.named_parameters()]
+                for role, network in networks.items() for name, parameter in network.named_parameters()
+                if not parameter.stop_gradient]  # batch norm's running statistics count as parameters in Paddle
 
     def distribute(self) -> None:
         """Average gradients over ranks from here on. After weights and AMP decoration are in place."""

@@ -67,7 +67,9 @@ def test_the_average_follows_its_formula_and_lends_its_weights_only_for_a_while(
     start = net[5].weight.numpy().copy()
     ema = Ema(net, decay=0.9)
     net[5].weight.set_value(start + 1)
+    net[1]._mean.set_value(net[1]._mean + 7)
     ema.update(step=1)
+    np.testing.assert_array_equal(ema.shadow["1._mean"].numpy(), net[1]._mean.numpy())  # taken over, not averaged
     decay = min(0.9, 2 / 11)
     np.testing.assert_allclose(ema.shadow["5.weight"].numpy(), start * decay + (start + 1) * (1 - decay), rtol=1e-6)
     with ema.applied():

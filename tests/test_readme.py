@@ -1,0 +1,35 @@
+"""What the README shows can be used as it stands."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from ppcls_ssld.cli.main import VERBS
+from ppcls_ssld.config import resolve
+from ppcls_ssld.data import check_transforms
+from ppcls_ssld.engine.task import build_loss
+from ppcls_ssld.loss.terms import LOSSES
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_config_in_the_readme_is_valid():
+    config = resolve(yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.S)[1]))
+    assert not build_loss(config).needs_labels
+    check_transforms(config.DataLoader.Train.transform_ops, "DataLoader.Train.transform_ops")
+
+
+def test_files_and_links_that_the_readme_names_exist():
+    names = re.findall(r"(?:tools|deploy|docs|benchmarks|configs|ppcls_ssld/loss)/[\w./-]*\w", README)
+    missing = [n for n in names if not (ROOT / n).exists() and not n.startswith(("configs/ImageNet", "docs/zh_CN"))]
+    assert len(names) > 10 and not missing
+
+
+def test_losses_and_verbs_that_the_readme_names_exist():
+    table = README[README.index("## Losses"):README.index("## Troubleshooting")]
+    for name in re.findall(r"`([A-Z]\w+(?:KL|Loss|Divergence|Entropy|DMLLoss))`", table):
+        assert name in LOSSES.names(), name
+    for verb in re.search(r"`ppcls-ssld ([\w|]+)`", README)[1].split("|"):
+        assert verb in VERBS

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class Run:
         for teacher in self.task.teachers.values():
             self.log.say(preflight.describe(teacher, preflight.check_teacher(teacher, self.config)))
         self.log.save_text("config.yaml", dump(self.config))
-        self.log.say(f"{self.steps} steps of {self.global_batch} images, {self.steps_per_epoch} a epoch; loss: "
+        self.log.say(f"{self.steps} steps of {self.global_batch} images, {self.steps_per_epoch} an epoch; loss: "
                      f"{', '.join(self.task.loss.names)} ({'reads' if self.task.loss.needs_labels else 'never reads'} "
                      "labels)")
         self.log.start(self.state.step, self.steps)
@@ -132,7 +133,7 @@ class Run:
         due = self.config.Global.print_batch_step
         micro = self.config.Global.update_freq
         batches = self.reader.batches(self.state.step * micro, self.steps * micro)
-        window = _Window(due)
+        window = _Window()
         while self.state.step < self.steps:
             t0 = time.perf_counter()
             group = [next(batches) for _ in range(micro)]
@@ -172,11 +173,8 @@ class Run:
                                                      and self.state.epoch % glob.eval_interval == 0)):
             return
         ema = self.task.ema
-        for weights in ("student", "ema") if ema else ("student",):
-            if weights == "ema":
-                with ema.applied():
-                    result = score(layer_forward(self.task.student), self.eval_reader, self.config)
-            else:
+        for weights, holding in (("student", nullcontext()), *((("ema", ema.applied()),) if ema else ())):
+            with holding:
                 result = score(layer_forward(self.task.student), self.eval_reader, self.config)
             self.log.eval_row({"step": self.state.step, "epoch": self.state.epoch,
                                "images_seen": self.state.step * self.global_batch, "weights": weights,
@@ -214,7 +212,12 @@ class Run:
     def _checkpoint_to_resume(self) -> Path | None:
         glob = self.config.Global
         if glob.checkpoints:
-            return find_checkpoint(glob.checkpoints, glob.output_dir)
+            checkpoint = find_checkpoint(glob.checkpoints, glob.output_dir)
+            names = {str(path and path.name) for path in parallel.gather(checkpoint)}
+            if len(names) > 1:
+                raise ConfigError(f"Global.checkpoints: the processes see different checkpoints ({', '.join(names)}); "
+                                  "on several machines Global.output_dir must be a folder that all of them share")
+            return checkpoint
         found = find_checkpoint("auto", glob.output_dir)
         if found:
             raise ConfigError(f"Global.output_dir: {glob.output_dir} already holds a run (step {int(found.name)}). Add "
@@ -278,7 +281,7 @@ class Run:
 class _Window:
     """Time and losses since the last row."""
 
-    def __init__(self, steps: int):
+    def __init__(self):
         self._losses: deque[tuple[int, np.ndarray, dict]] = deque()
         self.run_steps = 0
         self.clear()

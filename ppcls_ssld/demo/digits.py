@@ -19,14 +19,16 @@ TEST_SHARE = 0.2
 
 
 def digit_images(folder: Path, seed: int) -> DemoImages:
-    """Write all digits as PNG into `folder/<digit>/` and split them by seed: test 20 %, 5 of each digit labelled."""
+    """Write all digits as `folder/NNNN.png` and split them by seed: test 20 %, 5 of each digit labelled."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as e:
         raise DataError("scikit-learn is missing, and the demo's digits come with it: pip install scikit-learn, or run "
                         "the demo on images of your own with --data FOLDER") from e
     digits = load_digits()
-    items = [Item(str(_write_png(folder / str(label), index, image)), int(label))
+    folder.mkdir(parents=True, exist_ok=True)
+    # One folder for all: a path must not tell the class of an unlabelled image.
+    items = [Item(_write_png(folder / f"{index:04d}.png", image), int(label))
              for index, (image, label) in enumerate(zip(digits.images, digits.target))]
     train, test = split_test(items, TEST_SHARE, seed)
     labelled, unlabelled = split_train(train, FEW, seed)
@@ -40,9 +42,8 @@ def enlarge(grey: np.ndarray) -> np.ndarray:
     return np.clip(cv2.resize(pixels, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC), 0, 255).round().astype(np.uint8)
 
 
-def _write_png(folder: Path, index: int, grey: np.ndarray) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = (folder / f"{index:04d}.png").absolute()
-    if not cv2.imwrite(str(path), cv2.cvtColor(enlarge(grey), cv2.COLOR_GRAY2BGR)):
+def _write_png(path: Path, grey: np.ndarray) -> str:
+    """Returns the absolute path."""
+    if not cv2.imwrite(str(path), enlarge(grey)):
         raise CheckpointError(f"{path}: the image could not be written; is the disk full, or the folder read-only?")
-    return path
+    return str(path.absolute())

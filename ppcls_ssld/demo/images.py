@@ -56,7 +56,7 @@ class Lists:
 
 
 def split_train(items: Sequence[Item], few: int, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """(labelled, unlabelled): `few` of each class, drawn by seed, and the rest. DataError when a class has no rest."""
+    """(labelled, unlabelled): `few` of each class, drawn by seed, and the rest, by path. DataError without a rest."""
     labelled, unlabelled = [], []
     for label, group in by_class(items).items():
         if len(group) <= few:
@@ -64,8 +64,8 @@ def split_train(items: Sequence[Item], few: int, seed: int) -> tuple[tuple[Item,
                             "keeps its labels, so that some are left as unlabelled. Add images or leave the class out")
         order = generator(seed, 0, label, Stream.SUBSET).permutation(len(group))
         labelled += [group[i] for i in order[:few]]
-        unlabelled += [group[i] for i in sorted(order[few:])]
-    return tuple(labelled), tuple(unlabelled)
+        unlabelled += [group[i] for i in order[few:]]
+    return tuple(labelled), tuple(sorted(unlabelled, key=lambda item: item.path))
 
 
 def split_test(items: Sequence[Item], share: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:

@@ -37,7 +37,7 @@ class Effort:
 TEACHER_EFFORT = Effort(views=2876, batch=32, rate=0.002, crop=0.8)
 BASELINE_EFFORT = Effort(views=11500, batch=64, rate=0.02, crop=0.7)
 SSLD_EFFORT = Effort(views=11500, batch=64, rate=0.02, crop=0.8)
-FINETUNE_EFFORT = Effort(views=1500, batch=64, rate=0.0005, crop=0.8)
+FINETUNE_EFFORT = Effort(views=950, batch=64, rate=0.0001, crop=0.8)
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,14 @@ class Recipe:
         """The same student on all training images, told nothing but the teacher's answers."""
         sources = [_source("labelled", self.lists.labelled),
                    _source("unlabelled", self.lists.unlabelled, labelled=False)]
-        return self._distilled("ssld", teacher_weights, None, sources, len(self.images.train), SSLD_EFFORT)
+        return self._distilled("ssld", teacher_weights, {}, sources, len(self.images.train), SSLD_EFFORT)
 
     def finetune(self, teacher_weights: str, student_weights: str) -> Tree:
         """Stage 2: the same loss on the labelled images alone, their labels still unread, from stage 1's student."""
-        return self._distilled("finetune", teacher_weights, student_weights,
-                               [_source("labelled", self.lists.labelled)], len(self.images.labelled), FINETUNE_EFFORT)
+        # Batch norm keeps stage 1's statistics: those of a few images would be worse.
+        begin = {"pretrained": student_weights, "bn_mode": "eval"}
+        return self._distilled("finetune", teacher_weights, begin, [_source("labelled", self.lists.labelled)],
+                               len(self.images.labelled), FINETUNE_EFFORT)
 
     def _on_labels(self, run: str, network: Tree, list_file: Path, count: int, effort: Effort) -> Tree:
         return {
@@ -77,15 +79,14 @@ class Recipe:
             **self._shared([_source("labelled", list_file)], count, effort),
         }
 
-    def _distilled(self, run: str, teacher: str, student: str | None, sources: list[Tree], count: int,
-                   effort: Effort) -> Tree:
+    def _distilled(self, run: str, teacher: str, begin: Tree, sources: list[Tree], count: int, effort: Effort) -> Tree:
         return {
             "Global": self._global(run, count, effort),
             "Arch": {
                 "class_num": len(self.images.classes),
                 # bn_mode `eval` lets the fast inference engine serve the teacher.
                 "Teacher": {"name": TEACHER, "pretrained": teacher, "frozen": True, "bn_mode": "eval"},
-                "Student": {"name": STUDENT, "pretrained": student, "dropout_prob": 0.0},
+                "Student": {"name": STUDENT, "dropout_prob": 0.0, **begin},
             },
             "Loss": {"Train": [{"SymmetricKL": {"weight": 1.0}}]},
             **self._shared(sources, count, effort),
@@ -108,7 +109,7 @@ class Recipe:
         return {
             "Optimizer": {"name": "AdamW", "weight_decay": 0.01,
                           "lr": {"name": "Cosine", "learning_rate": effort.rate,
-                                 "warmup_epoch": max(1, round(_epochs(count, effort) / 10))}},
+                                 "warmup_epoch": round(_epochs(count, effort) / 10, 2)}},
             "DataLoader": {
                 "Train": {"sources": sources, "transform_ops": self._train_ops(effort.crop),
                           "batch_size": min(effort.batch, count), "shuffle": True, "drop_last": True, "num_workers": 1},

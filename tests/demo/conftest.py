@@ -1,0 +1,75 @@
+"""A small made-up demo, so that the report can be tested without training anything."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ppcls_ssld.demo.images import DemoImages, Item
+from ppcls_ssld.demo.recipe import STUDENT, TEACHER
+
+
+def write_image(path: Path, width: int = 32, height: int = 32, seed: int = 0) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 256, [height, width, 3], np.uint8))
+    return str(path)
+
+
+@pytest.fixture
+def class_folders():
+    """class_folders(root, {"ant": 12, ...}) makes `root/<class>/NNN.png`, noise."""
+
+    def make(root: Path, counts: dict[str, int], width: int = 32, height: int = 32) -> Path:
+        for name, count in counts.items():
+            for i in range(count):
+                write_image(root / name / f"{i:03d}.png", width, height, seed=i)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def images(tmp_path) -> DemoImages:
+    """Three classes, one name with markup in it; 6 labelled, 12 unlabelled and 30 test images."""
+    pictures = [write_image(tmp_path / f"{i}.png", seed=i) for i in range(48)]
+    items = [Item(path, i % 3) for i, path in enumerate(pictures)]
+    return DemoImages("Noise", ("ant", "<bee>", "cat"), tuple(items[:6]), tuple(items[6:18]), tuple(items[18:]),
+                      mirrored=True, notes=("some images are left out",))
+
+
+@pytest.fixture
+def story(images, tmp_path):
+    """A finished story: the baseline guesses, the SSLD student is right but for the first five test images."""
+    from ppcls_ssld.demo.predict import Exported
+    from ppcls_ssld.demo.story import Row, Story
+    from ppcls_ssld.export import ParityReport
+
+    rng = np.random.default_rng(0)
+    truth = np.array([item.label for item in images.test])
+    good = np.eye(3, dtype=np.float32)[truth] * 0.8 + 0.2 / 3
+    good[:5] = np.roll(good[:5], 1, axis=1)
+    probabilities = {"baseline": rng.dirichlet([1, 1, 1], len(truth)).astype(np.float32), "ssld": good,
+                     "ssld_finetuned": good, "exported": good}
+    story = Story(images, tmp_path / "demo", seed=3)
+    for name in ("teacher", *probabilities):
+        top1 = float((probabilities.get(name, good).argmax(1) == truth).mean())
+        story.rows.append(Row(name, TEACHER if name == "teacher" else STUDENT, f"how {name} was trained",
+                              {"teacher": 18, "baseline": 6}.get(name, 0), top1, f"make {name}"))
+    story.parameters = {TEACHER: 11_200_000, STUDENT: 400_000}
+    for run in ("teacher", "baseline", "ssld", "finetune"):
+        story.metrics[run] = [
+            {"kind": "train", "step": 10, "images_seen": 640, "loss": 2.0},
+            {"kind": "eval", "step": 10, "images_seen": 640, "top1": 0.5},
+            {"kind": "train", "step": 20, "images_seen": 1280, "loss": 0.5},
+            {"kind": "eval", "step": 20, "images_seen": 1280, "top1": 0.8},
+        ]
+        story.views[run] = 1280
+        story.seconds[run] = 10.0
+    story.seconds["export"] = 2.0
+    story.probabilities = probabilities
+    story.asked = list(range(len(images.unlabelled)))
+    story.teacher_says = rng.dirichlet([1, 1, 1], len(images.unlabelled)).astype(np.float32)
+    parity = {"inference.json": ParityReport(30, 1e-6, 1e-6, 0, "test images")}
+    story.exported = Exported(tmp_path / "demo" / "exported", ("inference.json", "inference.pdiparams"), 1.8, parity, good)
+    return story

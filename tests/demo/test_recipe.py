@@ -1,0 +1,78 @@
+"""The four configs: they load, and they say what the demo's table says."""
+
+import pytest
+
+from ppcls_ssld.config import resolve
+from ppcls_ssld.demo import recipe as recipes
+from ppcls_ssld.demo.images import DemoImages, Item, write_lists
+from ppcls_ssld.demo.recipe import Recipe
+
+DIGITS = 1438, 50, 359  # training, labelled and test images of the digits
+
+
+def of_digits(folder, mirrored=False):
+    train, few, test = DIGITS
+    items = [Item(f"/images/{i}.png", i % 10) for i in range(train + test)]
+    images = DemoImages("Digits", tuple("0123456789"), tuple(items[:few]), tuple(items[few:train]),
+                        tuple(items[train:]), mirrored)
+    return Recipe(images, write_lists(images, folder / "data"), folder, seed=7)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return of_digits(tmp_path)
+
+
+def all_four(recipe):
+    trees = recipe.teacher(), recipe.baseline(), recipe.ssld("t.pdparams"), recipe.finetune("t.pdparams", "s.pdparams")
+    return [resolve(tree) for tree in trees]
+
+
+def test_labels_are_in_the_loss_of_teacher_and_baseline_alone(recipe):
+    assert [[name for entry in run.Loss.Train for name in entry] for run in all_four(recipe)] == [
+        ["CELoss"], ["CELoss"], ["SymmetricKL"], ["SymmetricKL"]]
+
+
+def test_each_run_reads_the_lists_that_the_table_names(recipe):
+    lists = recipe.lists
+    assert [[source.list for source in run.DataLoader.Train.sources] for run in all_four(recipe)] == [
+        [str(lists.teacher)], [str(lists.labelled)], [str(lists.labelled), str(lists.unlabelled)], [str(lists.labelled)]]
+    assert [source.labelled for source in all_four(recipe)[2].DataLoader.Train.sources] == [True, False]
+    assert all([source.list for source in run.DataLoader.Eval.sources] == [str(lists.test)] for run in all_four(recipe))
+
+
+def test_baseline_and_ssld_are_one_network_and_see_as_many_images(recipe):
+    _, baseline, ssld, finetune = all_four(recipe)
+    names = {run.Arch.network("Student").name for run in (baseline, ssld, finetune)}
+    assert names == {recipes.STUDENT}
+    views = []
+    for run, count in ((baseline, DIGITS[1]), (ssld, DIGITS[0])):
+        batch = run.DataLoader.Train.batch_size
+        views.append(run.Global.epochs * (count // batch) * batch)
+    assert views[0] == pytest.approx(views[1], rel=0.03)
+    assert (baseline.Global.seed, baseline.Optimizer.lr["learning_rate"]) == (7, ssld.Optimizer.lr["learning_rate"])
+
+
+def test_the_teacher_is_frozen_with_stored_statistics_and_loads_the_weights_given(recipe):
+    for run in all_four(recipe)[2:]:
+        teacher = run.Arch.network("Teacher")
+        assert (teacher.frozen, teacher.bn_mode, teacher.pretrained) == (True, "eval", "t.pdparams")
+
+
+def test_fine_tuning_starts_from_the_student_at_a_lower_rate(recipe):
+    *_, ssld, finetune = all_four(recipe)
+    assert ssld.Arch.network("Student").pretrained is None
+    assert finetune.Arch.network("Student").pretrained == "s.pdparams"
+    assert finetune.Optimizer.lr["learning_rate"] <= 0.1 * ssld.Optimizer.lr["learning_rate"]
+
+
+def test_digits_are_never_mirrored_and_photographs_are(tmp_path):
+    for mirrored in (False, True):
+        run = resolve(of_digits(tmp_path / str(mirrored), mirrored).baseline())
+        names = [name for entry in run.DataLoader.Train.transform_ops for name in entry]
+        assert ("RandFlipImage" in names) == mirrored
+
+
+def test_a_batch_is_never_larger_than_its_list(images, tmp_path):
+    recipe = Recipe(images, write_lists(images, tmp_path / "data"), tmp_path, seed=0)
+    assert [run.DataLoader.Train.batch_size for run in all_four(recipe)] == [18, 6, 18, 6]

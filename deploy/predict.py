@@ -55,6 +55,12 @@ def print_predictions(classifier: Classifier, images: Iterable[str], batch_size:
     return EXIT_USER if corrupt else EXIT_DONE
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, found {text!r}")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy/predict.py", description="Most likely classes of images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
@@ -62,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--topk", type=int, help="classes per image (default: what inference.yml says)")
     parser.add_argument("--labels", metavar="FILE", help="class names: `id name` or `name` a line")
     parser.add_argument("--device", default="cpu", help="cpu, gpu or gpu:N")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or all cores)")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--threads", type=_positive, help="CPU threads (default: OMP_NUM_THREADS, or all cores)")
+    parser.add_argument("--batch-size", type=_positive, default=32)
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     args = parser.parse_args(argv)
     try:

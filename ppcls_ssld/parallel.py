@@ -65,6 +65,13 @@ def sum_(values: paddle.Tensor) -> paddle.Tensor:
     return values
 
 
+def broadcast_(values: paddle.Tensor) -> paddle.Tensor:
+    """Rank 0's values on every rank, in place; returns it."""
+    if world_size() > 1:
+        dist.broadcast(values, src=0)
+    return values
+
+
 def sum_array(values: np.ndarray) -> np.ndarray:
     """Exact element-wise sum of int64 or float64 numbers over ranks."""
     if world_size() == 1:

@@ -5,8 +5,8 @@ from .ema import Ema
 from .modes import batch_norms, freeze, train_mode
 from .paddleclas import backbone_names
 from .teacher import Teacher, build_teacher
-from .weights import LoadReport, assign, head_keys, initialise, load_weights, read_arrays
+from .weights import LoadReport, assign, head_keys, initialise, load_weights, read_arrays, read_named_arrays
 
 __all__ = ["Ema", "LoadReport", "Teacher", "assign", "backbone_names", "batch_norms", "build_network",
            "build_teacher", "check_name", "freeze", "head_keys", "initialise", "load_weights", "logits_of",
-           "read_arrays", "train_mode"]
+           "read_arrays", "read_named_arrays", "train_mode"]

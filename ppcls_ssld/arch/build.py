@@ -37,6 +37,8 @@ def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = (
         except TypeError as e:
             raise ConfigError(f"{where}: {config.name} cannot be built with {arguments}: {e}") from e
     known = {*inspect.signature(make).parameters, *inspect.signature(type(network).__init__).parameters}
+    if isinstance(network, paddleclas.theseus_layer()):
+        known |= {"return_patterns", "return_stages", "freeze_befor", "stop_after"}  # of the base class
     known -= {"self", "args", "kwargs", "pretrained", "use_ssld"}
     for key in arguments:
         if key not in known:

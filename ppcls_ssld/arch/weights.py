@@ -28,6 +28,9 @@ _ARRAY_NAMES = {
 }
 
 
+_NAMES = "StructuredToParameterName@@"  # Paddle's own entry in a state dict's file: key -> tensor name
+
+
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) not in _ARRAY_NAMES:
@@ -41,10 +44,14 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a `.pdparams` or `.pdopt` file by key.
+    """The arrays of a `.pdparams` or `.pdopt` file by key. Errors as of `read_named_arrays`."""
+    return {key: array for key, (_, array) in read_named_arrays(path).items()}
 
-    Raises WeightsError when the file is missing, truncated, or holds anything but arrays. Paddle's own bookkeeping
-    entry (`StructuredToParameterName@@`) is left out.
+
+def read_named_arrays(path: str | os.PathLike) -> dict[str, tuple[str | None, np.ndarray]]:
+    """(tensor name, array) by key of a `.pdparams` or `.pdopt` file; the name is None where the file has none.
+
+    Optimisers need the names: under AMP O2 their accumulators are keyed by those of the master weights. Raises WeightsError when the file is missing, truncated, or holds anything but arrays.
     """
     try:
         data = Path(path).read_bytes()
@@ -59,14 +66,16 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if not isinstance(tree, Mapping):
         raise WeightsError(f"{path}: holds a {type(tree).__name__}, expected names and arrays")
     arrays = {}
+    names = tree.get(_NAMES)
     for key, value in tree.items():
-        if key == "StructuredToParameterName@@":
+        if key == _NAMES:
             continue
-        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
-            value = value[1]  # Paddle writes (parameter name, array) for tensors outside a state dict
+        name = names.get(key) if isinstance(names, Mapping) else None
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+            name, value = value  # how Paddle writes tensors outside a network's state dict
         if not isinstance(value, (np.ndarray, np.generic)):
             raise WeightsError(f"{path}: '{key}' is a {type(value).__name__}, expected an array")
-        arrays[str(key)] = np.asarray(value)
+        arrays[str(key)] = (name, np.asarray(value))
     return arrays
 
 
@@ -145,6 +154,9 @@ def initialise(network: paddle.nn.Layer, config: NetworkConfig) -> LoadReport | 
     """
     where = f"Arch.{config.role}.pretrained"
     if not config.pretrained:
+        if config.frozen and not config.allow_partial:
+            raise WeightsError(f"{where}: a frozen {config.name} without weights teaches noise; give the path of its "
+                               f".pdparams, or `true` for PaddleClas's, or set Arch.{config.role}.allow_partial: true")
         return None
     path = config.pretrained
     if path is True:

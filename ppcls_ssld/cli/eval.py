@@ -27,4 +27,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("  ".join(f"{name} {value:.2%}" for name, value in result.accuracy.items())
               + f"  on {result.images} images" + (f"  loss {result.loss:.4f}" if result.loss is not None else ""))
+        for path in result.skipped:
+            print(f"left out, corrupt: {path}")
     return 0

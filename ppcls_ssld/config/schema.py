@@ -142,7 +142,6 @@ class EmaConfig:
 @dataclass(frozen=True)
 class MetricConfig:
     topk: tuple[int, ...] = (1, 5)
-    model_key: str | None = None  # role whose logits are scored during training; None = infer_model_name
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _read_ema(root: Section) -> EmaConfig | None:
 
 
 def _read_metric(section: Section, arch: ArchConfig) -> MetricConfig:
-    """Ours: {topk, model_key}. PaddleClas's: {Train: [- TopkAcc: ...], Eval: [...]}; both lists' k are reported."""
+    """Ours: {topk}. PaddleClas's: {Train: [- TopkAcc: ...], Eval: [...]}; both lists' k are reported."""
     if section.has("Train") or section.has("Eval"):
         values = _read_metric_lists(section, arch)
     else:
@@ -137,7 +137,7 @@ def _read_metric(section: Section, arch: ArchConfig) -> MetricConfig:
 
 def _read_metric_lists(section: Section, arch: ArchConfig) -> dict[str, Any]:
     topk: dict[int, None] = {}
-    values: dict[str, Any] = {}
+    roles = [network.role for network in arch.networks]
     for mode in ("Eval", "Train"):
         for path, name, arguments in section.entries(mode):
             if name in REPORTS_ONLY:
@@ -147,27 +147,24 @@ def _read_metric_lists(section: Section, arch: ArchConfig) -> dict[str, Any]:
                 fail(path, f"'{name}' cannot be computed here; expected TopkAcc or DistillationTopkAcc")
             if isinstance(arguments.get("topk"), int):
                 arguments["topk"] = [arguments["topk"]]
+            model_key = arguments.pop("model_key", None)
+            if model_key is not None and model_key not in roles:
+                fail(f"{path}.model_key", f"no network '{model_key}'{nearest(model_key, roles)}")
             entry = Section(arguments, path, section.notices, "metric")
             found = entry.fields(MetricConfig)
             entry.done()
             _check_metric(entry, found, arch)
             topk |= dict.fromkeys(found.get("topk", ()))
-            model_key = found.get("model_key")
             if mode == "Eval" and model_key not in (None, arch.infer_model_name):
-                fail(entry.at("model_key"), f"'{model_key}', but only Arch.infer_model_name "
-                                            f"('{arch.infer_model_name}') is evaluated")
-            if mode == "Train" and model_key:
-                values["model_key"] = model_key
-    return {**values, "topk": tuple(topk)} if topk else values
+                fail(f"{path}.model_key", f"'{model_key}', but only Arch.infer_model_name "
+                                          f"('{arch.infer_model_name}') is evaluated")
+    return {"topk": tuple(topk)} if topk else {}
 
 
 def _check_metric(section: Section, values: Mapping[str, Any], arch: ArchConfig) -> None:
     largest = max(values.get("topk", (1,)))
     if largest > arch.class_num:
         fail(section.at("topk"), f"{largest}, but there are {arch.class_num} classes; expected at most their number")
-    roles = [network.role for network in arch.networks]
-    if values.get("model_key", roles[0]) not in roles:
-        fail(section.at("model_key"), f"no network '{values['model_key']}'{nearest(values['model_key'], roles)}")
 
 
 def _read_infer(section: Section, arch: ArchConfig) -> InferConfig:

@@ -26,6 +26,7 @@ class Assembler:
                  seed: int, on_corrupt: str, where: str):
         self.lists, self.pipeline, self.mix, self.seed = lists, pipeline, mix, seed
         self.skip_corrupt, self.where = on_corrupt == "skip", where
+        self.may_be_empty = False  # for evaluation, where a batch of corrupt images only is no reason to stop
         self.image_shape: tuple[int, int, int] | None = None
         self._offsets = np.concatenate([[0], np.cumsum([len(images) for images in lists])])
 
@@ -50,6 +51,9 @@ class Assembler:
                 out = np.empty((len(keys), *self.image_shape), np.float32)
             out[len(kept)] = image
             kept.append(row)
+        if not kept and self.may_be_empty:
+            return Batch(np.zeros((0, 3, 1, 1), np.float32), *np.zeros((4, 0), np.int64), np.zeros(0, np.float32),
+                         tuple(skipped))
         if not kept:
             raise DataError(f"{self.where}: none of the {len(keys)} images of a batch can be read, {skipped[0]} first; "
                             "is the root folder right?")

@@ -11,6 +11,7 @@ import numpy as np
 from ..config.schema import LoaderConfig
 from ..errors import ConfigError
 from ..registry import nearest
+from ..rng import Stream, generator
 from ..structs import Batch
 from .assemble import Assembler
 from .lists import ImageList, read_source
@@ -66,7 +67,7 @@ class TrainReader:
 class EvalReader:
     """Labelled images, each exactly once over all ranks, in order.
 
-    limit: at most so many images, evenly spaced over all sources. size: images over all ranks. skipped: as in
+    limit: at most so many images, evenly spaced over all sources, in a fixed random order. size: images over all ranks. skipped: as in
     TrainReader. class_names: of a labelled folder, else ().
     """
 
@@ -77,12 +78,16 @@ class EvalReader:
             raise ConfigError(f"{where}: source '{unlabelled[0]}' has no labels, and accuracy needs them; leave it out")
         self._config = config
         lists, self._assembler = _open(config, class_num, 0, where)
+        self._assembler.may_be_empty = True
         self.class_names = lists[0].class_names
         self.skipped: Counter[str] = Counter()
         keys = np.concatenate([np.stack([np.full(n, source), np.arange(n), np.zeros(n, np.int64)], axis=1)
                                for source, n in enumerate(map(len, lists))])
-        if limit is not None and limit < len(keys):
+        if limit is not None:
+            limit = min(limit, len(keys))
             keys = keys[np.arange(limit) * len(keys) // limit]
+            # Lists are often sorted by class; a network that normalises by the batch must not see one class at a time.
+            keys = keys[generator(0, 0, 0, Stream.SUBSET).permutation(limit)]
         self.size = len(keys)
         self._keys = keys[eval_indices(len(keys), rank, world)]
 

@@ -33,7 +33,7 @@ def digit_images(folder: Path, seed: int) -> DemoImages:
     train, test = split_test(items, TEST_SHARE, seed)
     labelled, unlabelled = split_train(train, FEW, seed)
     return DemoImages("Handwritten digits (scikit-learn)", tuple("0123456789"), labelled, unlabelled, test,
-                      mirrored=False)
+                      photographs=False)
 
 
 def enlarge(grey: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def folder_images(root: Path, seed: int, train_cap: int = TRAIN_CAP, test_cap: i
     smallest = min(len(group) for group in by_class(train).values())
     few = max(FEWEST, round(len(train) / len(classes) * LABELLED_SHARE))
     labelled, unlabelled = split_train(train, min(few, max(FEWEST, smallest // 2)), seed)
-    return DemoImages(root.resolve().name, classes, labelled, unlabelled, test, mirrored=True, notes=tuple(notes))
+    return DemoImages(root.resolve().name, classes, labelled, unlabelled, test, photographs=True, notes=tuple(notes))
 
 
 def _class_names(root: Path) -> tuple[str, ...]:

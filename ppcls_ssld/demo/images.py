@@ -25,7 +25,7 @@ class Item:
 
 @dataclass(frozen=True)
 class DemoImages:
-    """title: what the images are, for people. mirrored: whether left and right may be swapped (not in digits).
+    """title: what the images are, for people. photographs: they may be mirrored, as digits may not, and are harder to learn.
 
     notes: what was left out and why, one sentence each.
     """
@@ -35,7 +35,7 @@ class DemoImages:
     labelled: tuple[Item, ...]
     unlabelled: tuple[Item, ...]
     test: tuple[Item, ...]
-    mirrored: bool
+    photographs: bool
     notes: tuple[str, ...] = ()
 
     @property

@@ -38,6 +38,7 @@ TEACHER_EFFORT = Effort(views=2876, batch=32, rate=0.002, crop=0.8)
 BASELINE_EFFORT = Effort(views=11500, batch=64, rate=0.02, crop=0.7)
 SSLD_EFFORT = Effort(views=11500, batch=64, rate=0.02, crop=0.8)
 FINETUNE_EFFORT = Effort(views=950, batch=64, rate=0.0001, crop=0.8)
+PHOTOGRAPH_FACTOR = 1.5  # times the views
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Recipe:
         }
 
     def _global(self, run: str, count: int, effort: Effort) -> Tree:
-        epochs = _epochs(count, effort)
+        epochs = self._epochs(count, effort)
         return {
             "output_dir": str(self.output / run),
             "device": "cpu",
@@ -109,7 +110,7 @@ class Recipe:
         return {
             "Optimizer": {"name": "AdamW", "weight_decay": 0.01,
                           "lr": {"name": "Cosine", "learning_rate": effort.rate,
-                                 "warmup_epoch": round(_epochs(count, effort) / 10, 2)}},
+                                 "warmup_epoch": round(self._epochs(count, effort) / 10, 2)}},
             "DataLoader": {
                 "Train": {"sources": sources, "transform_ops": self._train_ops(effort.crop),
                           "batch_size": min(effort.batch, count), "shuffle": True, "drop_last": True, "num_workers": 1},
@@ -120,8 +121,14 @@ class Recipe:
             "Infer": {"topk": min(3, len(self.images.classes)), "class_id_map_file": str(self.lists.classes)},
         }
 
+    def _epochs(self, count: int, effort: Effort) -> int:
+        """Passes over `count` images that make up the views; the last, broken batch of a pass is dropped."""
+        batch = min(effort.batch, count)
+        views = effort.views * (PHOTOGRAPH_FACTOR if self.images.photographs else 1)
+        return max(1, round(views / (count // batch * batch)))
+
     def _train_ops(self, crop: float) -> list[Tree]:
-        mirror = [{"RandFlipImage": {"flip_code": 1}}] if self.images.mirrored else []
+        mirror = [{"RandFlipImage": {"flip_code": 1}}] if self.images.photographs else []
         return [_decode(), {"RandCropImage": {"size": SIDE_PX, "scale": [crop, 1.0], "use_log_aspect": True}}, *mirror,
                 _normalize()]
 
@@ -129,12 +136,6 @@ class Recipe:
 def eval_ops() -> list[Tree]:
     """Transforms of a test image: the shorter side to 32 pixels, the centre, normalised."""
     return [_decode(), {"ResizeImage": {"resize_short": SIDE_PX}}, {"CropImage": {"size": SIDE_PX}}, _normalize()]
-
-
-def _epochs(count: int, effort: Effort) -> int:
-    """Passes over `count` images that make up the views; the last, broken batch of a pass is dropped."""
-    batch = min(effort.batch, count)
-    return max(1, round(effort.views / (count // batch * batch)))
 
 
 def _source(name: str, list_file: Path, labelled: bool = True) -> Tree:

@@ -24,7 +24,7 @@ from .story import Row, Story
 
 THUMB_PX = 64
 MOST_CLASSES_SHOWN = 24  # class by class; the rest is summed up in words
-LABELLED_SHOWN, UNLABELLED_SHOWN, TEST_SHOWN, FIXED_SHOWN, BROKEN_SHOWN, SOFT_SHOWN = 12, 143, 400, 12, 6, 4
+LABELLED_SHOWN, UNLABELLED_SHOWN, TEST_SHOWN, FIXED_SHOWN, BROKEN_SHOWN, SOFT_SHOWN = 7, 143, 400, 12, 6, 4
 STAGES = {"teacher": "teacher", "baseline": "baseline", "ssld": "SSLD", "finetune": "fine-tuning", "export": "export",
           "other": "start, images, report"}
 
@@ -52,6 +52,7 @@ def _context(story: Story, seconds: float) -> dict[str, Any]:
         "by_name": {row.name: row for row in story.rows},
         "gain": gain, "student": STUDENT, "teacher": TEACHER,
         "parameters": {name: _short_number(count) for name, count in story.parameters.items()},
+        "longest_name": max(map(len, images.classes)),
         "smaller": story.parameters[TEACHER] / story.parameters[STUDENT],
         "views": story.views,
         "labelled": _labelled(story), "unlabelled": _unlabelled(story),
@@ -170,8 +171,8 @@ def _thumbnail(path: str) -> str:
     image = read(path)
     if max(image.shape[:2]) > THUMB_PX:
         image = center_crop(resize_short(image, THUMB_PX, "area"), (THUMB_PX, THUMB_PX))
-    kind = "png" if max(image.shape[:2]) <= 32 else "jpeg"
     is_grey = (image == image[..., :1]).all()
+    kind = "png" if is_grey and max(image.shape[:2]) <= 32 else "jpeg"
     _, encoded = cv2.imencode(f".{kind}", image[..., 0] if is_grey else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ..arch import read_arrays
+from ..arch import read_arrays, read_named_arrays
 from ..errors import CheckpointError, ConfigError
 
 FORMAT = 1
@@ -31,7 +31,7 @@ class TrainState:
 
     step: optimiser steps done. epoch: epochs done. best_top1: of all evaluations so far, None before the first.
     global_batch: images per optimiser step over all ranks. scaler: AMP loss scaling. skipped: corrupt images left out,
-    path -> times, over all ranks. config: the resolved tree.
+    path -> times, over all ranks. sizes: images per training source. config: the resolved tree.
     """
 
     step: int = 0
@@ -43,6 +43,7 @@ class TrainState:
     seed: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -109,7 +110,7 @@ def find_checkpoint(asked: str, output_dir: str) -> Path | None:
 
 
 def load_checkpoint(folder: Path) -> tuple[TrainState, dict[str, dict[str, np.ndarray]], dict]:
-    """(state, arrays by file stem, optimiser state dict). Raises CheckpointError or WeightsError."""
+    """(state, arrays by file stem, optimiser state dict of tensors). Raises CheckpointError or WeightsError."""
     try:
         fields = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError) as e:
@@ -117,7 +118,15 @@ def load_checkpoint(folder: Path) -> tuple[TrainState, dict[str, dict[str, np.nd
     if fields.get("format") != FORMAT:
         raise CheckpointError(f"{folder}: format {fields.get('format')}, this version reads {FORMAT}")
     files = {p.stem: read_arrays(p) for p in sorted(folder.glob("*.pdparams"))}
-    return TrainState(**fields), files, unflatten(read_arrays(folder / "optimizer.pdopt"))
+    return TrainState(**fields), files, unflatten(
+        {key: _tensor(*named) for key, named in read_named_arrays(folder / "optimizer.pdopt").items()})
+
+
+def _tensor(name: str | None, array: np.ndarray) -> paddle.Tensor:
+    tensor = paddle.to_tensor(array)
+    if name:
+        tensor.name = name
+    return tensor
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:

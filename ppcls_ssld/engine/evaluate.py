@@ -24,7 +24,7 @@ Forward = Callable[[Batch], np.ndarray]  # batch of N images -> logits float32 [
 class EvalResult:
     """accuracy: {"top1": ..., "top5": ...} in [0, 1]. images: how many were scored, over all ranks.
 
-    loss: mean of Loss.Eval, None when it names none. skipped: corrupt images left out, of this rank.
+    loss: mean of Loss.Eval, None when it names none. skipped: corrupt images left out, on any rank.
     """
 
     accuracy: dict[str, float]
@@ -44,6 +44,8 @@ def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult
     criterion = CombinedLoss(config.Loss.Eval, "Loss.Eval", [role], role) if config.Loss.Eval else None
     loss_sum = np.zeros(2)  # sum of per-image losses, images
     for batch in reader.batches():
+        if not len(batch):
+            continue  # its images were all skipped
         logits = forward(batch)
         metric.update(logits, batch.labels)
         if criterion:
@@ -51,7 +53,7 @@ def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult
     metric = metric.from_counts(metric.topk, parallel.sum_array(metric.counts()))
     loss_sum = parallel.sum_array(loss_sum)
     return EvalResult(metric.result(), metric.images, loss_sum[0] / max(loss_sum[1], 1) if criterion else None,
-                      tuple(reader.skipped))
+                      tuple(sorted(set().union(*parallel.gather(list(reader.skipped))))))
 
 
 def layer_forward(network: paddle.nn.Layer) -> Forward:

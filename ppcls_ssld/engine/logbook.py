@@ -6,13 +6,14 @@ import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 
 
 class Logbook:
@@ -44,7 +45,8 @@ class Logbook:
     def save_text(self, name: str, text: str) -> Path:
         """Write a small file into the output folder; its path."""
         if self._active:
-            (self.folder / name).write_text(text)
+            with _disk(self.folder / name):
+                (self.folder / name).write_text(text)
         return self.folder / name
 
     def rewind(self, step: int) -> None:
@@ -92,7 +94,8 @@ class Logbook:
         numbers = "  ".join(f"{k} {v:.2%}" for k, v in row.items() if k.startswith("top"))
         self.say(f"eval  step {row['step']}  {row['weights']}  {numbers}  on {row['images']} images"
                  + (f"  loss {row['loss']:.4f}" if row.get("loss") is not None else ""))
-        self._scalars("eval", {k: v for k, v in row.items() if k.startswith("top")}, row["step"])
+        tag = "eval" if row["weights"] == "student" else f"eval_{row['weights']}"
+        self._scalars(tag, {k: v for k, v in row.items() if k.startswith("top")}, row["step"])
 
     def images(self, tag: str, images: np.ndarray, step: int) -> None:
         """Sample images for VisualDL: uint8 [N, H, W, 3]."""
@@ -117,12 +120,22 @@ class Logbook:
         self.close()
 
     def _write(self, row: dict[str, Any]) -> None:
-        self._metrics.write(json.dumps(row) + "\n")
+        with _disk(self.folder / "metrics.jsonl"):
+            self._metrics.write(json.dumps(row) + "\n")
 
     def _scalars(self, tag: str, values: dict[str, float], step: int) -> None:
         if self._visualdl:
             for name, value in values.items():
                 self._visualdl.add_scalar(tag=f"{tag}/{name}", value=value, step=step)
+
+
+@contextmanager
+def _disk(path: Path):
+    try:
+        yield
+    except OSError as e:
+        raise CheckpointError(f"{path}: could not be written ({e.strerror}). Checkpoints are intact: free some space, "
+                              "then start again with --resume") from e
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:

@@ -33,11 +33,15 @@ def next_stage(config: RunConfig, student_weights: str) -> dict:
         raise ConfigError("Global.next_stage: DataLoader.Train.sources has no labelled source to fine-tune on")
     tree["DataLoader"]["Train"]["sources"] = labelled
     tree["DataLoader"]["Train"].pop("epoch_of", None)
-    lr = tree["Optimizer"]["lr"]
-    lr["learning_rate"] *= LR_FACTOR
+    lr = plain(config.Optimizer.lr)  # not as written: `lr: 0.01` is allowed there
+    for key in ("learning_rate", "values", "warmup_start_lr", "eta_min", "end_lr"):
+        if key in lr:
+            lr[key] = [v * LR_FACTOR for v in lr[key]] if isinstance(lr[key], list) else lr[key] * LR_FACTOR
+    tree.setdefault("Optimizer", {})["lr"] = lr
     glob = tree["Global"]
     glob["epochs"] = max(1, round(config.Global.epochs * EPOCH_FACTOR))
-    lr["warmup_epoch"] = min(lr.get("warmup_epoch", 0), glob["epochs"] // 6)
+    if "warmup_epoch" in lr:
+        lr["warmup_epoch"] = min(lr["warmup_epoch"], glob["epochs"] // 6)
     glob["output_dir"] = f"{config.Global.output_dir.rstrip('/')}_stage2"
     for key in ("next_stage", "checkpoints", "max_steps", "pretrained_model"):
         glob.pop(key, None)

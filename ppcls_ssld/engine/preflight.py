@@ -38,9 +38,9 @@ def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
 
 
 def chance_bound(class_num: int, images: int) -> float:
-    """Top-1 in [0, 1] that guessing exceeds once in about 700 trials: mean + 3 standard deviations."""
+    """Top-1 in [0, 1) that guessing exceeds once in about 700 trials: mean + 3 standard deviations, below 1."""
     p = 1 / class_num
-    return p + 3 * math.sqrt(p * (1 - p) / max(images, 1))
+    return min(p + 3 * math.sqrt(p * (1 - p) / images), 1 - 0.5 / images)
 
 
 def describe(teacher: Teacher, result: EvalResult | None) -> str:

@@ -6,7 +6,7 @@ rebuilt from its own weights file, and nothing here can have changed it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ import numpy as np
 import paddle
 
 from .. import parallel
-from ..arch import (Ema, LoadReport, Teacher, assign, build_network, build_teacher, check_name, initialise, logits_of,
-                    train_mode)
+from ..arch import (Ema, LoadReport, Teacher, assign, batch_norms, build_network, build_teacher, check_name, initialise,
+                    logits_of, train_mode)
 from ..config.schema import RunConfig
 from ..errors import ConfigError
 from ..loss import CombinedLoss, Labels
@@ -24,14 +24,22 @@ from ..structs import Batch
 
 
 class Trained(paddle.nn.Layer):
-    """The networks that learn, by role; images [N, 3, H, W] -> {role: logits or dict of taps}."""
+    """The networks that learn, by role; images [N, 3, H, W] -> {role: logits or dict of taps}.
 
-    def __init__(self, networks: Mapping[str, paddle.nn.Layer]):
+    taps_only: roles of which the loss reads taps and no logits. Theirs come detached, which is how DataParallel learns
+    that the layers behind the last tap get no gradient.
+    """
+
+    def __init__(self, networks: Mapping[str, paddle.nn.Layer], taps_only: Collection[str] = ()):
         super().__init__()
         self.networks = paddle.nn.LayerDict(dict(networks))
+        self._taps_only = taps_only
 
     def forward(self, images):
-        return {role: network(images) for role, network in self.networks.items()}
+        outputs = {role: network(images) for role, network in self.networks.items()}
+        for role in self._taps_only:
+            outputs[role] = {**outputs[role], "logits": outputs[role]["logits"].detach()}
+        return outputs
 
 
 class DistillationTask:
@@ -53,9 +61,10 @@ class DistillationTask:
             networks[network.role] = build_network(network, config.Arch.class_num,
                                                    self.loss.feature_keys.get(network.role, ()))
             self.reports[network.role] = initialise(networks[network.role], network)
-        self.trained = Trained(networks)
+        reads_logits = {role for term in self.loss.terms for role in term.roles if role not in term.feature_keys}
+        self.trained = Trained(networks, networks.keys() - reads_logits)
         if config.Arch.use_sync_bn and not config.Global.device.startswith("cpu"):
-            self.trained = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(self.trained)
+            self.trained = _synchronised(self.trained)
         self._bn_modes = {n.role: n.bn_mode for n in learning}
         self.teachers: dict[str, Teacher] = {}
         for network in config.Arch.networks:
@@ -81,7 +90,17 @@ class DistillationTask:
 
     def distribute(self) -> None:
         """Average gradients over ranks from here on. After weights and AMP decoration are in place."""
-        self._parallel = parallel.wrap(self.trained)
+        self._parallel = parallel.wrap(self.trained, find_unused_parameters=bool(self.loss.feature_keys))
+
+    def share_statistics(self) -> None:
+        """Give every rank rank 0's running statistics, which are those that are saved.
+
+        Before each evaluation, so that all ranks score the student that a checkpoint holds. They influence nothing else.
+        """
+        for network in self.trained.networks.values():
+            for value in network.state_dict(use_hook=False).values():
+                if value.stop_gradient:
+                    parallel.broadcast_(value)
 
     def train_mode(self) -> None:
         for role, network in self.trained.networks.items():
@@ -131,6 +150,16 @@ class DistillationTask:
         return paddle.amp.auto_cast(level=self._amp.level, dtype=self._amp.dtype)
 
 
+def _synchronised(trained: Trained) -> Trained:
+    trained = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(trained)
+    left = [n for n in batch_norms(trained) if not isinstance(n, paddle.nn.SyncBatchNorm)]
+    if left:
+        raise ConfigError(f"Arch.use_sync_bn: {len(left)} batch norms here are paddle.nn.{type(left[0]).__name__}, which "
+                          "Paddle cannot synchronise (ResNet_vd and MobileNetV3 among others); set it to false and give "
+                          "each process enough images")
+    return trained
+
+
 def build_loss(config: RunConfig) -> CombinedLoss:
     """Loss.Train, after a check that names are known and every network has a part in it. Quick: builds no network.
 
@@ -150,11 +179,17 @@ def build_loss(config: RunConfig) -> CombinedLoss:
     return loss
 
 
-def without_amp_on_cpu(config: RunConfig) -> tuple[RunConfig, str | None]:
-    """The config as this device can run it, and a sentence for the log when that differs from what was asked."""
-    if config.AMP.use_amp and config.Global.device.startswith("cpu"):
-        return replace(config, AMP=replace(config.AMP, use_amp=False)), "AMP is off: Paddle has none on cpu"
-    return config, None
+def fitted_to_device(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """The config as this device can run it, and a sentence for the log for each thing that differs from what was asked."""
+    notices = []
+    if config.Global.device.startswith("cpu"):
+        if config.AMP.use_amp:
+            config = replace(config, AMP=replace(config.AMP, use_amp=False))
+            notices.append("AMP is off: Paddle has none on cpu")
+        if config.Arch.use_sync_bn:
+            config = replace(config, Arch=replace(config.Arch, use_sync_bn=False))
+            notices.append("use_sync_bn is off: Paddle has none on cpu; each process normalises with its own images")
+    return config, notices
 
 
 def _labels(batch: Batch) -> Labels:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,10 @@ from . import preflight
 from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint
 from .evaluate import eval_reader, layer_forward, score
 from .logbook import Logbook
-from .next_stage import write_next_stage
+from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
 from .stop import StopRequest
-from .task import DistillationTask, build_loss, without_amp_on_cpu
+from .task import DistillationTask, build_loss, fitted_to_device
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,13 @@ class Run:
     """The parts of one run, put together in the order that matters."""
 
     def __init__(self, config: RunConfig, log: Logbook):
-        config, notice = without_amp_on_cpu(config)
+        config, notices = fitted_to_device(config)
         self.config, self.log = config, log
-        for text in (*config.notices, *([notice] if notice else [])):
+        for text in (*config.notices, *notices):
             log.say(f"note: {text}")
         build_loss(config)  # misspelt names are known before a long list is read or a network built
+        if config.Global.next_stage:
+            next_stage(config, "student")  # what cannot be written at the end is known now
         checkpoint = self._checkpoint_to_resume()
 
         if config.DataLoader.Train is None:
@@ -91,7 +92,8 @@ class Run:
         self.optimizer = build_optimizer(config.Optimizer, named, "Optimizer")
         log.say(describe_rates(learning_rates(config.Optimizer, named, "Optimizer")))
         self.scaler = self._amp()
-        self.state = TrainState(global_batch=self.global_batch, seed=config.Global.seed, config=plain(config.source))
+        self.state = TrainState(global_batch=self.global_batch, seed=config.Global.seed,
+                                sizes=list(self.reader.sizes), config=plain(config.source))
         if checkpoint:
             self._resume(checkpoint)  # after the optimiser exists, before gradients are averaged over ranks
         self._skipped_before = dict(self.state.skipped)
@@ -172,6 +174,7 @@ class Run:
         if self.eval_reader is None or not (last or (self.state.epoch >= glob.start_eval_epoch
                                                      and self.state.epoch % glob.eval_interval == 0)):
             return
+        self.task.share_statistics()
         ema = self.task.ema
         for weights, holding in (("student", nullcontext()), *((("ema", ema.applied()),) if ema else ())):
             with holding:
@@ -179,6 +182,8 @@ class Run:
             self.log.eval_row({"step": self.state.step, "epoch": self.state.epoch,
                                "images_seen": self.state.step * self.global_batch, "weights": weights,
                                "images": result.images, "loss": result.loss, **result.accuracy})
+            if result.skipped:
+                self.log.say(f"  left out {len(result.skipped)} corrupt images: {', '.join(result.skipped[:10])}")
             self.state.last_top1 = result.top1
             if self.state.best_top1 is None or result.top1 > self.state.best_top1:
                 self.state.best_top1, self.state.best_step = result.top1, self.state.step
@@ -217,6 +222,9 @@ class Run:
             if len(names) > 1:
                 raise ConfigError(f"Global.checkpoints: the processes see different checkpoints ({', '.join(names)}); "
                                   "on several machines Global.output_dir must be a folder that all of them share")
+            if checkpoint is None:
+                self.log.say(f"nothing to resume in {glob.output_dir}: starting at step 0")
+                self.log.rewind(-1)
             return checkpoint
         found = find_checkpoint("auto", glob.output_dir)
         if found:
@@ -227,6 +235,15 @@ class Run:
 
     def _resume(self, folder: Path) -> None:
         state, files, optimizer = load_checkpoint(folder)
+        newest = find_checkpoint("auto", self.config.Global.output_dir)
+        same_run = newest is not None and newest.parent.resolve() == folder.parent.resolve()
+        if same_run and int(newest.name) > state.step:
+            raise ConfigError(f"Global.checkpoints: {folder} is older than {newest}, which a later resume would take. "
+                              "Delete the newer checkpoints to go back, or give this run another Global.output_dir")
+        if state.sizes != list(self.reader.sizes):
+            raise ConfigError(f"{folder}: made with sources of {state.sizes} images, this run has "
+                              f"{list(self.reader.sizes)}; the order of images would not be the same. Give the lists of "
+                              "then, or start a new run from the student with Arch.Student.pretrained")
         if (state.global_batch, state.seed) != (self.global_batch, self.config.Global.seed):
             raise ConfigError(
                 f"{folder}: made with {state.global_batch} images a step and seed {state.seed}, this run has "
@@ -239,9 +256,12 @@ class Run:
             raise ConfigError(f"{folder}: holds {sorted(files)}, this run needs {sorted(own)} with the same "
                               "parameters; the networks (or EMA) of the two runs differ")
         self.task.load_state(files)
-        self.optimizer.set_state_dict(_tensors(optimizer))
+        self.optimizer.set_state_dict(optimizer)
         if self.scaler and state.scaler:
             self.scaler.load_state_dict({k: _scalar_or_array(v) for k, v in state.scaler.items()})
+        if not same_run:
+            # best_model.pdparams stays where it is; here the best is yet to be found
+            state.best_top1 = state.best_step = None
         state.config = plain(self.config.source)
         self.state = state
         self.log.rewind(state.step)
@@ -307,10 +327,6 @@ class _Window:
     def clear(self) -> None:
         self.images = 0
         self.data_s = self.teacher_s = self.student_s = 0.0
-
-
-def _tensors(tree: Mapping) -> dict:
-    return {k: _tensors(v) if isinstance(v, Mapping) else paddle.to_tensor(v) for k, v in tree.items()}
 
 
 def _scalar_or_array(value):

@@ -39,6 +39,11 @@ def test_taps_come_beside_the_logits():
     assert set(out) == {"logits", "blocks5"} and out["blocks5"].shape[0] == 2
 
 
+def test_arguments_of_paddleclass_base_class_are_known():
+    assert "blocks5" in build_network(network("PPLCNet_x0_25", return_patterns=["blocks5"]), 10)(
+        paddle.zeros([2, 3, 32, 32]))
+
+
 def test_an_unknown_tap_is_refused():
     with pytest.raises(ConfigError, match="no sub-layer 'blokcs9'"):
         build_network(network("PPLCNet_x0_25"), 10, taps=["blokcs9"])

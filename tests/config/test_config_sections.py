@@ -139,7 +139,7 @@ def test_an_amp_section_is_on_unless_it_says_otherwise(theirs):
     ("Infer", {"PostProcess": {"name": "Topk", "delimiter": ","}}, r"PostProcess.delimiter: ',' cannot be done here"),
     ("Metric", {"topk": [1, 11]}, r"Metric.topk: 11, but there are 10 classes"),
     ("Metric", {"topk": []}, r"Metric.topk: expected a list of positive integers"),
-    ("Metric", {"model_key": "Studnt"}, r"Metric.model_key: no network 'Studnt'; did you mean 'Student'"),
+    ("Metric", {"Train": [{"DistillationTopkAcc": {"model_key": "Studnt"}}]}, r"model_key: no network 'Studnt'; did you mean 'Student'"),
     ("Metric", {"Eval": [{"mAP": None}]}, r"Metric.Eval.0.mAP: 'mAP' cannot be computed here"),
     ("Metric", {"Eval": [{"DistillationTopkAcc": {"model_key": "Teacher"}}]}, r"but only Arch.infer_model_name"),
     ("Metric", {"Train": [{"TopkAcc": {"top": 1}}]}, r"Metric.Train.0.TopkAcc.top: unknown key; did you mean 'topk'"),
@@ -155,7 +155,7 @@ def test_ema_is_off_when_it_is_null_and_has_a_default_decay(ours):
 
 
 def test_paddleclas_metric_lists_report_the_k_of_both(theirs):
-    assert resolve(theirs).Metric == schema.MetricConfig(topk=(1, 2, 5), model_key="Student")
+    assert resolve(theirs).Metric == schema.MetricConfig(topk=(1, 2, 5))
     theirs["Metric"] = {"Train": None, "Eval": [{"TopkAcc": {"topk": 3}}]}
     assert resolve(theirs).Metric == schema.MetricConfig(topk=(3,))
 

@@ -191,7 +191,7 @@ def test_evaluation_reads_every_image_once_over_all_ranks(loader, num_workers, w
 def test_a_limited_evaluation_is_spread_over_the_list(loader, photos):
     config = loader(transform_ops=({"CropImage": {"size": 8}},))
     reader = EvalReader(config, 5, limit=5)
-    assert reader.size == 5 and np.concatenate([b.sample_ids for b in reader.batches()]).tolist() == [0, 6, 12, 18, 24]
+    assert reader.size == 5 and sorted(np.concatenate([b.sample_ids for b in reader.batches()])) == [0, 6, 12, 18, 24]
     assert EvalReader(config, 5, limit=99).size == 30
     broken = break_image(photos, 12)
     reader = EvalReader(dataclasses.replace(config, on_corrupt="skip"), 5, limit=5)

@@ -35,7 +35,7 @@ def images(tmp_path) -> DemoImages:
     pictures = [write_image(tmp_path / f"{i}.png", seed=i) for i in range(48)]
     items = [Item(path, i % 3) for i, path in enumerate(pictures)]
     return DemoImages("Noise", ("ant", "<bee>", "cat"), tuple(items[:6]), tuple(items[6:18]), tuple(items[18:]),
-                      mirrored=True, notes=("some images are left out",))
+                      photographs=True, notes=("some images are left out",))
 
 
 @pytest.fixture

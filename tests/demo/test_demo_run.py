@@ -34,7 +34,7 @@ def coloured(tmp_path):
 def quick(monkeypatch):
     for module in (recipe, report):
         monkeypatch.setattr(module, "TEACHER", "MobileNetV1_x0_25")
-    for name, views in (("TEACHER", 1200), ("BASELINE", 120), ("SSLD", 120), ("FINETUNE", 30)):
+    for name, views in (("TEACHER", 600), ("BASELINE", 60), ("SSLD", 60), ("FINETUNE", 15)):
         monkeypatch.setattr(recipe, f"{name}_EFFORT", recipe.Effort(views, batch=16, rate=0.002, crop=0.7))
 
 

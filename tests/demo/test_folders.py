@@ -10,7 +10,7 @@ from ppcls_ssld.errors import DataError
 def test_class_folders_are_split_and_nothing_is_copied(class_folders, tmp_path):
     root = class_folders(tmp_path / "pets", {"dog": 20, "cat": 20})
     images = folder_images(root, seed=0)
-    assert (images.title, images.classes, images.mirrored) == ("pets", ("cat", "dog"), True)
+    assert (images.title, images.classes, images.photographs) == ("pets", ("cat", "dog"), True)
     assert (len(images.labelled), len(images.unlabelled), len(images.test)) == (10, 22, 8)
     assert {item.path for item in (*images.train, *images.test)} == {str(p) for p in root.glob("*/*.png")}
     assert all(f"/{images.classes[item.label]}/" in item.path for item in (*images.train, *images.test))

@@ -10,11 +10,11 @@ from ppcls_ssld.demo.recipe import Recipe
 DIGITS = 1438, 50, 359  # training, labelled and test images of the digits
 
 
-def of_digits(folder, mirrored=False):
+def of_digits(folder, photographs=False):
     train, few, test = DIGITS
     items = [Item(f"/images/{i}.png", i % 10) for i in range(train + test)]
     images = DemoImages("Digits", tuple("0123456789"), tuple(items[:few]), tuple(items[few:train]),
-                        tuple(items[train:]), mirrored)
+                        tuple(items[train:]), photographs)
     return Recipe(images, write_lists(images, folder / "data"), folder, seed=7)
 
 
@@ -67,10 +67,10 @@ def test_fine_tuning_starts_from_the_student_at_a_lower_rate(recipe):
 
 
 def test_digits_are_never_mirrored_and_photographs_are(tmp_path):
-    for mirrored in (False, True):
-        run = resolve(of_digits(tmp_path / str(mirrored), mirrored).baseline())
+    for photographs in (False, True):
+        run = resolve(of_digits(tmp_path / str(photographs), photographs).baseline())
         names = [name for entry in run.DataLoader.Train.transform_ops for name in entry]
-        assert ("RandFlipImage" in names) == mirrored
+        assert ("RandFlipImage" in names) == photographs
 
 
 def test_a_batch_is_never_larger_than_its_list(images, tmp_path):

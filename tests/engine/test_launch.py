@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from ppcls_ssld.config import resolve
+from ppcls_ssld.engine import evaluate
+
 from world import changed, rows, run, student
 
 pytestmark = pytest.mark.end_to_end
@@ -39,6 +42,20 @@ def test_two_processes_give_the_losses_of_one_for_the_same_global_batch(tree, tm
     ours, theirs = student(one.output_dir, 5), student(one.output_dir + "_two", 5)
     for key in ours:
         np.testing.assert_allclose(theirs[key], ours[key], rtol=1e-2, atol=1e-4)
+
+
+def test_what_two_processes_evaluate_is_the_student_that_they_save(tree, tmp_path):
+    """Live batch norm: running statistics differ between processes, and those of one are saved. The loss is on a feature
+    tap alone, so that the classifier has no part in it."""
+    tree = changed(tree, Global__eval_during_train=True, Loss__Eval=[{"CELoss": {"weight": 1.0}}],
+                   Arch__Student={"name": "PPLCNet_x0_25"}, Optimizer__lr={"name": "Constant", "learning_rate": 0.001},
+                   Loss__Train=[{"DistillationDistanceLoss": {"model_name_pairs": [["Student", "Teacher"]],
+                                                              "key": "blocks6"}}])
+    launch("train", tree, tmp_path)
+    folder = tree["Global"]["output_dir"]
+    told = rows(folder, "eval")[-1]
+    scored = evaluate(resolve(changed(tree, Global__pretrained_model=f"{folder}/checkpoints/00000003/student")))
+    assert scored.loss == pytest.approx(told["loss"], rel=1e-4) and scored.top1 == told["top1"]
 
 
 def test_two_processes_evaluate_every_image_once(tree, tmp_path):

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import textwrap
 
+import paddle
 import pytest
 import yaml
 
 from ppcls_ssld.arch import read_arrays
+from ppcls_ssld.engine.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ppcls_ssld.engine.step import TrainStep
 from ppcls_ssld.errors import EXIT_STOPPED, ConfigError
 
@@ -62,7 +64,7 @@ def test_cut_in_mid_epoch_and_resumed_equals_unbroken(tree, monkeypatch, variant
 def test_resuming_under_another_teacher_keeps_the_optimisers_state(tree):
     """Optimiser state is keyed by parameter names; those must not depend on what else is built."""
     first = run(changed(tree, Global__max_steps=3))
-    tree["Arch"]["Teacher"] = {"name": "ResNet18_vd", "bn_mode": "eval", "engine": "eager"}
+    tree["Arch"]["Teacher"] = {"name": "ResNet18_vd", "bn_mode": "eval", "engine": "eager", "allow_partial": True}
     second = run(changed(tree, Global__checkpoints="auto", Global__max_steps=4, Global__allow_chance_teacher=True))
     before, after = (read_arrays(f"{r.output_dir}/checkpoints/{r.steps:08d}/optimizer.pdopt") for r in (first, second))
     assert before.keys() == after.keys() and len(before) > 100
@@ -73,6 +75,49 @@ def test_another_seed_or_batch_is_refused(tree, change):
     run(changed(tree, Global__max_steps=2))
     with pytest.raises(ConfigError, match="make them equal"):
         run(changed(tree, Global__checkpoints="auto", **change))
+
+
+def test_lists_of_another_length_are_refused(tree, world, tmp_path):
+    run(changed(tree, Global__max_steps=2))
+    shorter = tmp_path / "shorter.txt"
+    shorter.write_text("".join((world / "labelled.txt").read_text().splitlines(keepends=True)[:-1]))
+    tree["DataLoader"]["Train"]["sources"][0]["list"] = str(shorter)
+    with pytest.raises(ConfigError, match=r"sources of \[24, 16\] images, this run has \[23, 16\]"):
+        run(changed(tree, Global__checkpoints="auto"))
+
+
+def test_going_back_to_an_older_checkpoint_is_refused_while_newer_ones_exist(tree):
+    first = run(changed(tree, Global__save_steps=2, Global__keep_checkpoints=5))
+    older = f"{first.output_dir}/checkpoints/00000002"
+    with pytest.raises(ConfigError, match="is older than .*00000005"):
+        run(changed(tree, Global__checkpoints=older))
+    elsewhere = run(changed(tree, Global__checkpoints=older, Global__output_dir=first.output_dir + "_branch"))
+    assert [row["step"] for row in rows(elsewhere.output_dir)] == [3, 4, 5]
+
+
+def test_a_resume_that_finds_nothing_says_so_and_drops_the_rows_of_a_killed_start(tree, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        cut_after(patch, 2)
+        with pytest.raises(Cut):
+            run(tree)
+    result = run(changed(tree, Global__checkpoints="auto"))
+    assert "nothing to resume" in capsys.readouterr().out
+    assert [row["step"] for row in rows(result.output_dir)] == [1, 2, 3, 4, 5]
+
+
+def test_optimiser_tensors_keep_their_names_through_a_checkpoint(tmp_path):
+    """AMP O2 keys accumulators by the names of the master weights, which sit in a nested dict."""
+    master = paddle.to_tensor([1.0, 2.0])
+    master.name = "weight_fp32_master_0"
+
+    class Optimizer:
+        def state_dict(self):
+            return {"master_weights": {"weight": master}, "weight_fp32_master_0_velocity_0": paddle.zeros([2])}
+
+    folder = save_checkpoint(str(tmp_path), {"student": {}}, Optimizer(), TrainState(step=1), keep=1)
+    _, _, optimizer = load_checkpoint(folder)
+    assert optimizer["master_weights"]["weight"].name == "weight_fp32_master_0"
+    assert optimizer["master_weights"]["weight"].tolist() == [1.0, 2.0]
 
 
 def test_resume_says_what_changed(tree, capsys):

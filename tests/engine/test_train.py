@@ -11,6 +11,9 @@ import pytest
 from ppcls_ssld.arch import read_arrays
 from ppcls_ssld.config import load_config, resolve
 from ppcls_ssld.engine import train
+from ppcls_ssld.engine.evaluate import eval_reader
+from ppcls_ssld.engine.next_stage import next_stage
+from ppcls_ssld.engine.preflight import chance_bound
 from ppcls_ssld.engine.task import DistillationTask
 from ppcls_ssld.engine.train import Run
 from ppcls_ssld.engine.logbook import Logbook
@@ -121,6 +124,45 @@ def test_a_loss_that_is_not_finite_names_step_values_and_samples(tree):
         run(changed(tree, Optimizer__lr={"name": "Constant", "learning_rate": 1e30}, Global__epochs=3))
 
 
+def test_a_frozen_teacher_without_weights_stops_the_run(tree):
+    with pytest.raises(WeightsError, match="teaches noise.*allow_partial"):
+        run(changed(tree, Arch__Teacher__pretrained=None))
+
+
+def test_a_teacher_that_needs_batch_statistics_is_checked_on_a_mixed_order(tree, world, monkeypatch):
+    """Lists are often sorted by class; batches of one class would make a good teacher look bad."""
+    lines = sorted((world / "labelled.txt").read_text().splitlines(), key=lambda line: line.split()[1])
+    (world / "sorted.txt").write_text("\n".join(lines))
+    tree["DataLoader"]["Eval"]["sources"][0]["list"] = str(world / "sorted.txt")
+    labels = np.concatenate([b.labels for b in eval_reader(resolve(tree), limit=24).batches()])
+    assert sorted(labels) == sorted([0, 1, 2, 3] * 6) and len(set(labels[:6])) > 1
+
+
+def test_a_teacher_that_is_always_right_passes_however_few_the_images():
+    assert chance_bound(class_num=2, images=8) < 1
+    assert chance_bound(class_num=10, images=512) == pytest.approx(0.1 + 3 * (0.09 / 512) ** 0.5)
+
+
+def test_an_evaluation_lists_the_corrupt_images_it_leaves_out(tree, world, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    listed = tmp_path / "with_bad.txt"
+    good = [f"{world}/{line}" for line in (world / "labelled.txt").read_text().splitlines()[:10]]
+    listed.write_text("\n".join([*good, f"{tmp_path}/bad.png 0"]))  # alone in the second batch of ten
+    tree = changed(tree, Global__eval_during_train=True, DataLoader__Eval__on_corrupt="skip")
+    tree["DataLoader"]["Eval"]["sources"][0].update(list=str(listed), root="/")
+    assert rows(run(tree).output_dir, "eval")[-1]["images"] == 10
+    assert "bad.png" in capsys.readouterr().out
+
+
+def test_metrics_on_a_full_disk_are_told_in_one_sentence(tree, tmp_path):
+    with Logbook(str(tmp_path / "log"), True) as log:
+        log._metrics.close()
+        log._metrics = open("/dev/full", "w", buffering=1)
+        with pytest.raises(CheckpointError, match="metrics.jsonl: could not be written"):
+            log.eval_row({"step": 1, "weights": "student", "images": 1, "top1": 1.0})
+        log._metrics = open("/dev/null", "w")
+
+
 def test_a_network_that_no_loss_uses_is_refused(tree):
     tree["Arch"]["Spare"] = {"name": "PPLCNet_x0_25", "frozen": False}
     with pytest.raises(ConfigError, match="Arch.Spare is not trained by any loss"):
@@ -168,6 +210,25 @@ def test_the_next_stage_is_written_and_trains_from_the_first_ones_student(tree, 
     assert [s.name for s in config.DataLoader.Train.sources] == ["few"]
     assert config.Optimizer.lr["learning_rate"] == pytest.approx(0.05 * 0.01)
     assert train(config).steps == 3
+
+
+@pytest.mark.parametrize("lr", [0.01, {"name": "Piecewise", "decay_epochs": [1], "values": [0.1, 0.01]}])
+def test_the_next_stage_takes_every_schedule(tree, tmp_path, lr):
+    tree = changed(tree, Global__next_stage=str(tmp_path / "stage2.yaml"), Optimizer={"name": "Momentum", "lr": lr})
+    rate = next_stage(resolve(tree), "student")["Optimizer"]["lr"]
+    assert rate.get("values", rate.get("learning_rate")) == pytest.approx([0.001, 0.0001] if "values" in rate else 1e-4)
+
+
+def test_a_next_stage_that_cannot_be_written_is_known_before_the_first_step(tree, tmp_path):
+    tree = changed(tree, Global__next_stage=str(tmp_path / "stage2.yaml"))
+    del tree["DataLoader"]["Train"]["sources"][0]
+    with pytest.raises(ConfigError, match="no labelled source to fine-tune on"):
+        run(tree)
+    assert not checkpoints_exist(tree)
+
+
+def checkpoints_exist(tree):
+    return Path(tree["Global"]["output_dir"], "checkpoints").exists()
 
 
 def test_visualdl_reads_back_what_was_written(tree):

@@ -39,7 +39,8 @@ def digit_images(folder: Path, seed: int) -> DemoImages:
 def enlarge(grey: np.ndarray) -> np.ndarray:
     """8 x 8 values from 0 to 16 -> uint8 [32, 32], white ink on black, cubic interpolation."""
     pixels = np.clip(np.asarray(grey, np.float32) * (255 / 16), 0, 255)
-    return np.clip(cv2.resize(pixels, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC), 0, 255).round().astype(np.uint8)
+    pixels = cv2.resize(pixels, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)  # overshoots at edges
+    return np.clip(pixels, 0, 255).round().astype(np.uint8)
 
 
 def _write_png(path: Path, grey: np.ndarray) -> str:

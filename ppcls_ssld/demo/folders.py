@@ -34,8 +34,8 @@ def folder_images(root: Path, seed: int, train_cap: int = TRAIN_CAP, test_cap: i
     found = len(train), len(test)
     train, test = _cap(train, train_cap, len(classes)), _cap(test, test_cap, len(classes))
     if (len(train), len(test)) != found:
-        notes.append(f"{len(train):,} of {found[0]:,} training and {len(test):,} of {found[1]:,} test images are used, so "
-                     "that the demo takes minutes")
+        notes.append(f"{len(train):,} of {found[0]:,} training and {len(test):,} of {found[1]:,} test images are used, "
+                     "so that the demo takes minutes")
     smallest = min(len(group) for group in by_class(train).values())
     few = max(FEWEST, round(len(train) / len(classes) * LABELLED_SHARE))
     labelled, unlabelled = split_train(train, min(few, max(FEWEST, smallest // 2)), seed)
@@ -45,8 +45,8 @@ def folder_images(root: Path, seed: int, train_cap: int = TRAIN_CAP, test_cap: i
 def _class_names(root: Path) -> tuple[str, ...]:
     names = tuple(sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")))
     if not 2 <= len(names) <= MOST_CLASSES:
-        raise DataError(f"{root}: {len(names)} class folders found ({', '.join(names[:4]) or 'none'}); the demo takes 2 to "
-                        f"{MOST_CLASSES}, each with its images in it")
+        raise DataError(f"{root}: {len(names)} class folders found ({', '.join(names[:4]) or 'none'}); the demo takes "
+                        f"2 to {MOST_CLASSES}, each with its images in it")
     return names
 
 

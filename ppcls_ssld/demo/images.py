@@ -25,9 +25,9 @@ class Item:
 
 @dataclass(frozen=True)
 class DemoImages:
-    """title: what the images are, for people. photographs: they may be mirrored, as digits may not, and are harder to learn.
+    """title: what the images are, for people. notes: what was left out and why, one sentence each.
 
-    notes: what was left out and why, one sentence each.
+    photographs: they may be mirrored, as digits may not, and take longer to learn.
     """
 
     title: str
@@ -60,8 +60,8 @@ def split_train(items: Sequence[Item], few: int, seed: int) -> tuple[tuple[Item,
     labelled, unlabelled = [], []
     for label, group in by_class(items).items():
         if len(group) <= few:
-            raise DataError(f"class {label} has {len(group)} training images; expected more than {few}, the number that "
-                            "keeps its labels, so that some are left as unlabelled. Add images or leave the class out")
+            raise DataError(f"class {label} has {len(group)} training images; expected more than {few}, the number "
+                            "that keeps its labels, so that some are left as unlabelled. Add images or leave the class out")
         order = generator(seed, 0, label, Stream.SUBSET).permutation(len(group))
         labelled += [group[i] for i in order[:few]]
         unlabelled += [group[i] for i in order[few:]]

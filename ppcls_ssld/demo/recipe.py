@@ -1,8 +1,8 @@
 """The demo's four runs as configs: teacher, baseline, ssld, fine-tuning.
 
 Rates and crops were chosen on several splits of the digits. Baseline and ssld share the network, the first weights, the
-optimiser, the schedule and the number of image views; they differ in the images, in the loss, and in how hard images are
-cropped, where each has what suited it better.
+optimiser, the schedule and the number of image views; they differ in the images, in the loss, and in crop and dropout,
+where each has what suited it better.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Effort:
-    """views: images trained on, repeats counted. rate: highest learning rate. crop: smallest share of an image's area."""
+    """views: images trained on, repeats counted. rate: highest learning rate. crop: smallest share of the area."""
 
     views: int
     batch: int

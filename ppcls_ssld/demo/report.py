@@ -64,7 +64,8 @@ def _context(story: Story, seconds: float) -> dict[str, Any]:
             ("baseline", "Cross-entropy against labels"), ("ssld", "Symmetric KL against the teacher"))],
         "fixed": [_case(story, i) for i in _surest(np.flatnonzero(~right_before & right_after), after, FIXED_SHOWN)],
         "broken": [_case(story, i) for i in _surest(np.flatnonzero(right_before & ~right_after), after, BROKEN_SHOWN)],
-        "counts": {"fixed": int((~right_before & right_after).sum()), "broken": int((right_before & ~right_after).sum()),
+        "counts": {"fixed": int((~right_before & right_after).sum()),
+                   "broken": int((right_before & ~right_after).sum()),
                    "both_right": int((right_before & right_after).sum()),
                    "both_wrong": int((~right_before & ~right_after).sum()), "test": len(truth)},
         "wall": [_case(story, i) for i in spread(len(truth), TEST_SHOWN)],
@@ -123,8 +124,8 @@ def _accuracy_chart(story: Story) -> str:
 
 def _loss_chart(story: Story, run: str) -> str:
     points = _points(story, run, "train", "loss")
-    return line_chart([Line(run if run == "baseline" else "SSLD", run, points)], max(y for _, y in points) * 1.05, False,
-                      f"Training loss of {run} by images seen")
+    name, top = "SSLD" if run == "ssld" else run, max(y for _, y in points) * 1.05
+    return line_chart([Line(name, run, points)], top, False, f"Training loss of {name} by images seen")
 
 
 def _points(story: Story, run: str, kind: str, key: str) -> list[tuple[float, float]]:
@@ -148,7 +149,8 @@ def _case(story: Story, index: int) -> dict[str, Any]:
     return case
 
 
-def _per_class(classes: Sequence[str], truth: np.ndarray, before: np.ndarray, after: np.ndarray) -> list[dict[str, Any]]:
+def _per_class(classes: Sequence[str], truth: np.ndarray, before: np.ndarray, after: np.ndarray
+               ) -> list[dict[str, Any]]:
     return [{"name": name, "count": int((truth == c).sum()), "baseline": float(before[truth == c].mean()),
              "ssld": float(after[truth == c].mean())} for c, name in enumerate(classes)]
 

@@ -1,4 +1,4 @@
-"""The demo's order of events: teacher, baseline, ssld, fine-tuning, export, prediction. What happened comes back as data."""
+"""The demo's order of events: teacher, baseline, ssld, fine-tuning, export, prediction; what happened, as data."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ class Row:
 class Story:
     """Everything that the report tells.
 
-    parameters: learned numbers of a network, by name. metrics: rows of metrics.jsonl, by run. views: images a run trained
-    on, repeats counted. seconds: by stage, in order. probabilities: float32 [N, C] on the N test images, by row name;
-    teacher_says: float32 [M, C] on the unlabelled images `asked`.
+    parameters: learned numbers of a network, by name. metrics: rows of metrics.jsonl, by run.
+    views: images a run trained on, repeats counted. seconds: by stage, in order.
+    probabilities: float32 [N, C] on the N test images, by row name.
+    asked, teacher_says: some unlabelled images by index, and the teacher's probabilities on them, float32 [M, C].
     """
 
     images: DemoImages
@@ -67,15 +68,15 @@ class Story:
 
 
 def prepare(output: Path) -> None:
-    """Make `output` an empty folder for a demo. What an earlier demo left goes; another folder is refused (ConfigError)."""
+    """Empty `output` for a demo. What an earlier demo left goes; any other folder is refused with a ConfigError."""
     try:
         if output.exists() and any(output.iterdir()):
             if not (output / MARKER).is_file():
                 raise ConfigError(f"--output {output}: holds files that no demo wrote; choose a new or an empty folder")
             shutil.rmtree(output)
         output.mkdir(parents=True, exist_ok=True)
-        (output / MARKER).write_text("Made by `python -m ppcls_ssld demo`. The next demo with this --output deletes the "
-                                     "folder and begins anew.\n", encoding="utf-8")
+        (output / MARKER).write_text("Made by `python -m ppcls_ssld demo`. The next demo with this --output deletes "
+                                     "the folder and begins anew.\n", encoding="utf-8")
     except OSError as e:
         raise CheckpointError(f"--output {output}: {e.strerror}; choose a folder that can be written") from e
 
@@ -100,8 +101,8 @@ def tell(images: DemoImages, output: Path, seed: int, say: Callable[[str], None]
         story.probabilities["baseline"] = _trained(story, "baseline").probabilities(tests)
 
     say(f"ssld: the same small network learns to agree with the teacher on all {every:,} images; it sees no label")
-    student = _train(story, "ssld", recipe.ssld(teacher), f"all {every:,} training images, no label: the teacher's answers",
-                     0)
+    student = _train(story, "ssld", recipe.ssld(teacher),
+                     f"all {every:,} training images, no label: the teacher's answers", 0)
     with _Clock(story, "ssld"):
         story.probabilities["ssld"] = _trained(story, "ssld").probabilities(tests)
 

@@ -16,7 +16,7 @@ def text_table(story: Story, seconds: float) -> str:
         return "  ".join([*left, *(value.rjust(width) for value, width in zip(values[3:], widths[3:]))])
 
     gain = (story.row("ssld").top1 - story.row("baseline").top1) * 100
-    verdict = (f"SSLD without a label: {gain:+.1f} points over the same network trained on {len(story.images.labelled)} "
-               f"labels ({len(story.images.test)} test images, seed {story.seed}, {seconds:.0f} s).")
+    verdict = (f"SSLD without a label: {gain:+.1f} points over the same network trained on "
+               f"{len(story.images.labelled)} labels ({len(story.images.test)} test images, seed {story.seed}, {seconds:.0f} s).")
     return "\n".join([line(head), line(tuple("-" * width for width in widths)), *map(line, cells), "", verdict,
-                      "The teacher read the labels of all training images; of the students, the baseline alone read any."])
+                      "The teacher read the labels of all training images; of the students, only the baseline read any."])

@@ -71,5 +71,6 @@ def story(images, tmp_path):
     story.asked = list(range(len(images.unlabelled)))
     story.teacher_says = rng.dirichlet([1, 1, 1], len(images.unlabelled)).astype(np.float32)
     parity = {"inference.json": ParityReport(30, 1e-6, 1e-6, 0, "test images")}
-    story.exported = Exported(tmp_path / "demo" / "exported", ("inference.json", "inference.pdiparams"), 1.8, parity, good)
+    files = ("inference.json", "inference.pdiparams")
+    story.exported = Exported(tmp_path / "demo" / "exported", files, 1.8, parity, good)
     return story

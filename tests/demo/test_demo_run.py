@@ -39,7 +39,7 @@ def quick(monkeypatch):
 
 
 @pytest.mark.end_to_end
-def test_a_demo_on_own_images_leaves_table_report_and_an_exported_network_that_agrees(coloured, quick, tmp_path, capsys):
+def test_a_demo_on_own_images_leaves_a_table_a_report_and_a_network_that_agrees(coloured, quick, tmp_path, capsys):
     output = tmp_path / "out"
     assert demo.run(SimpleNamespace(data=coloured, output=output, seed=0)) == 0
     summary = json.loads((output / "summary.json").read_text())

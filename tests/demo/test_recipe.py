@@ -36,7 +36,8 @@ def test_labels_are_in_the_loss_of_teacher_and_baseline_alone(recipe):
 def test_each_run_reads_the_lists_that_the_table_names(recipe):
     lists = recipe.lists
     assert [[source.list for source in run.DataLoader.Train.sources] for run in all_four(recipe)] == [
-        [str(lists.teacher)], [str(lists.labelled)], [str(lists.labelled), str(lists.unlabelled)], [str(lists.labelled)]]
+        [str(lists.teacher)], [str(lists.labelled)], [str(lists.labelled), str(lists.unlabelled)],
+        [str(lists.labelled)]]
     assert [source.labelled for source in all_four(recipe)[2].DataLoader.Train.sources] == [True, False]
     assert all([source.list for source in run.DataLoader.Eval.sources] == [str(lists.test)] for run in all_four(recipe))
 

@@ -95,7 +95,7 @@ def test_many_classes_leave_out_the_tables_by_class(story, tmp_path):
 
 
 @pytest.mark.parametrize("share, count, low, high", [
-    # by hand, z = 1.96: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n); at p = 1 the low end is n / (n + z^2)
+    # by hand, z = 1.96: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n); at p = 1 it begins at n / (n + z^2)
     (0.9, 100, 0.8256, 0.9448), (1.0, 50, 50 / 53.8416, 1.0), (0.0, 50, 0.0, 3.8416 / 53.8416),
 ])
 def test_the_interval_is_wilsons(share, count, low, high):

@@ -12,8 +12,8 @@ DEFAULT_OUTPUT = "output/demo"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="FOLDER", type=Path,
-                        help="your own images, a sub-folder per class (or train/ and test/ with those in them), instead "
-                             "of the handwritten digits")
+                        help="your own images, a sub-folder per class (or train/ and test/ with those in them), "
+                             "instead of the handwritten digits")
     parser.add_argument("--output", metavar="DIR", type=Path, default=Path(DEFAULT_OUTPUT),
                         help=f"where everything goes; default {DEFAULT_OUTPUT}")
     parser.add_argument("--seed", type=int, default=0, help="of the split, the first weights and the augmentation")

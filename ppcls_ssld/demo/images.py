@@ -61,7 +61,7 @@ def split_train(items: Sequence[Item], few: int, seed: int) -> tuple[tuple[Item,
     for label, group in by_class(items).items():
         if len(group) <= few:
             raise DataError(f"class {label} has {len(group)} training images; expected more than {few}, the number "
-                            "that keeps its labels, so that some are left as unlabelled. Add images or leave the class out")
+                            "that keeps its labels, so that some are left as unlabelled. Add images or leave it out")
         order = generator(seed, 0, label, Stream.SUBSET).permutation(len(group))
         labelled += [group[i] for i in order[:few]]
         unlabelled += [group[i] for i in order[few:]]

@@ -17,6 +17,7 @@ def text_table(story: Story, seconds: float) -> str:
 
     gain = (story.row("ssld").top1 - story.row("baseline").top1) * 100
     verdict = (f"SSLD without a label: {gain:+.1f} points over the same network trained on "
-               f"{len(story.images.labelled)} labels ({len(story.images.test)} test images, seed {story.seed}, {seconds:.0f} s).")
-    return "\n".join([line(head), line(tuple("-" * width for width in widths)), *map(line, cells), "", verdict,
-                      "The teacher read the labels of all training images; of the students, only the baseline read any."])
+               f"{len(story.images.labelled)} labels ({len(story.images.test)} test images, "
+               f"seed {story.seed}, {seconds:.0f} s).")
+    labels = "The teacher read the labels of all training images; of the students, only the baseline read any."
+    return "\n".join([line(head), line(tuple("-" * width for width in widths)), *map(line, cells), "", verdict, labels])

@@ -121,6 +121,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=5, help="steps between printed lines")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--variants", type=int, nargs="+", default=list(range(len(VARIANTS))), metavar="I",
+                        help="; ".join(f"{i}: {v.name}" for i, v in enumerate(VARIANTS)))
     parser.add_argument("--threads", type=int, default=None, help="OMP threads per process; default: cores / processes")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -132,7 +134,7 @@ def main() -> None:
         (folder / "config.yaml").write_text(yaml.safe_dump(config(args)))
         lines = args.list.read_text().splitlines()[:args.steps * args.batch]
         (folder / "train.txt").write_text("\n".join(lines) + "\n")
-        for variant in VARIANTS:
+        for variant in (VARIANTS[i] for i in args.variants):
             pairs = []
             for pair in range(args.pairs):
                 env = {**os.environ, "OMP_NUM_THREADS": str(args.threads or cores)}

@@ -9,6 +9,7 @@ import zlib  # noqa: F401  before Paddle: loading Paddle 2.6.2 first can break l
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def print_predictions(classifier: Classifier, images: Iterable[str], batch_size:
     if corrupt:
         print(f"{len(corrupt)} image(s) could not be read", file=sys.stderr, flush=True)
     return EXIT_USER if corrupt else EXIT_DONE
+
+
+warnings.filterwarnings("ignore", message="No ccache found")  # Paddle's, about compiling; nothing is compiled here
 
 
 def _positive(text: str) -> int:

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from ..demo.report import write_report
     from ..demo.story import prepare, tell
     from ..demo.table import text_table
-    from ..errors import ConfigError
+    from ..errors import ConfigError, StoppedBySignal
 
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: expected 0 or a positive integer")
@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
         f"{len(images.test):,} for the test, which no training sees")
     for note in images.notes:
         print(f"note: {note}", flush=True)
-    story = tell(images, args.output, args.seed, say)
+    try:
+        story = tell(images, args.output, args.seed, say)
+    except StoppedBySignal as e:
+        raise StoppedBySignal("the demo was stopped; start it again, it begins anew") from e
     seconds = time.monotonic() - began
     report = write_report(args.output / "report.html", story, seconds)
     summary = {"seconds": round(time.monotonic() - began, 1), "rows": [row.summary() for row in story.rows]}

@@ -31,17 +31,13 @@ from .task import DistillationTask, build_loss, fitted_to_device
 
 @dataclass(frozen=True)
 class TrainResult:
-    """student_weights: best_model.pdparams, or the last checkpoint's student when nothing was evaluated.
-
-    last_weights: the student after the last step; the one to report when the Eval list is a test set.
-    """
+    """student_weights: best_model.pdparams, or the last checkpoint's student when nothing was evaluated."""
 
     output_dir: str
     steps: int
     best_top1: float | None
     last_top1: float | None
     student_weights: str
-    last_weights: str
 
 
 def train(config: RunConfig) -> TrainResult:
@@ -283,8 +279,7 @@ class Run:
     def _result(self) -> TrainResult:
         output = Path(self.config.Global.output_dir)
         best = output / "best_model.pdparams"
-        last = output / "checkpoints" / f"{self.state.step:08d}" / "student.pdparams"
-        weights = best if best.exists() else last
+        weights = best if best.exists() else output / "checkpoints" / f"{self.state.step:08d}" / "student.pdparams"
         self.log.say(f"done: {self.state.step} steps, best top-1 "
                      + (f"{self.state.best_top1:.2%}" if self.state.best_top1 is not None else "not measured")
                      + f", student in {weights}")
@@ -294,8 +289,7 @@ class Run:
                          f"{self.log.save_text('skipped.txt', text)}:\n{text}".rstrip())
         if self.config.Global.next_stage and parallel.is_main():
             self.log.say(f"next stage: {write_next_stage(self.config, str(weights))}")
-        return TrainResult(str(output), self.state.step, self.state.best_top1, self.state.last_top1, str(weights),
-                           str(last))
+        return TrainResult(str(output), self.state.step, self.state.best_top1, self.state.last_top1, str(weights))
 
 
 class _Window:

@@ -26,7 +26,7 @@ $(VENV)/.installed: requirements.txt requirements-common.txt requirements-paddle
 
 $(VENV26)/.installed: requirements-common.txt requirements-paddleclas.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV26)
-	$(VENV26)/bin/python -m pip install $(PIP_FLAGS) "paddlepaddle==2.6.2" "numpy<2" -r requirements-common.txt
+	$(VENV26)/bin/python -m pip install $(PIP_FLAGS) "paddlepaddle==2.6.2" "numpy<2" "pyarrow<23" -r requirements-common.txt
 	$(VENV26)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r requirements-paddleclas.txt
 	@touch $@
 

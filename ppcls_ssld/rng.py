@@ -19,6 +19,8 @@ class Stream(IntEnum):
     MIX = 2
     FRAMEWORK = 3
     SUBSET = 4
+    VISITS = 5
+    CONTROL = 6
 
 
 def generator(seed: int, epoch: int, sample_id: int, stream: Stream) -> np.random.Generator:

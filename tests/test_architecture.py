@@ -4,15 +4,16 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FREE = {"structs", "rng", "registry", "errors"}  # every room may use these
+FREE = {"structs", "rng", "registry", "errors", "stop"}  # every room may use these
 MAY_IMPORT = {
-    "structs": set(), "rng": set(), "errors": set(), "registry": {"errors"}, "inference": {"errors"}, "parallel": set(),
+    "structs": set(), "rng": set(), "errors": set(), "stop": set(), "registry": {"errors"}, "inference": {"errors"}, "parallel": set(),
     "config": set(),
     "arch": {"config", "inference"}, "loss": {"config"}, "data": {"config"}, "optim": {"config"}, "metric": {"config"},
     "export": {"arch", "config", "data", "inference"},
     "engine": {"arch", "config", "data", "loss", "metric", "optim", "parallel"},
-    "demo": {"arch", "config", "data", "engine", "export", "inference"},
-    "cli": {"arch", "config", "data", "demo", "engine", "export", "inference", "parallel"},
+    "mining": {"arch", "config", "data", "inference", "parallel"},
+    "demo": {"arch", "config", "data", "engine", "export", "inference", "mining"},
+    "cli": {"arch", "config", "data", "demo", "engine", "export", "inference", "mining", "parallel"},
 }
 OUTSIDE = {"paddle.distributed": {"parallel"}, "ppcls": {"arch"}, "paddleclas": {"arch"}}
 

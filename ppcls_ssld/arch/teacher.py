@@ -42,8 +42,10 @@ class Teacher:
         self._image_shape = tuple(image_shape)
 
     @paddle.no_grad()
-    def __call__(self, images: np.ndarray, on_device: paddle.Tensor) -> paddle.Tensor | Outputs:
+    def __call__(self, images: np.ndarray, on_device: paddle.Tensor | None) -> paddle.Tensor | Outputs:
         """Outputs for float32 images [N, 3, H, W], given on the host and on the device; no gradient.
+
+        The inference engine takes the former, the eager one the latter.
 
         Returns logits [N, C], or a dict with "logits" and taps.
         """
@@ -56,17 +58,20 @@ class Teacher:
 
 
 def build_teacher(config: NetworkConfig, class_num: int, image_shape: Sequence[int], device: str,
-                  taps: Iterable[str] = ()) -> tuple[Teacher, LoadReport | None]:
-    """A loaded, frozen network with the engine that `config.engine` asks for; auto picks and says why."""
+                  taps: Iterable[str] = (), threads: int | None = None) -> tuple[Teacher, LoadReport | None]:
+    """A loaded, frozen network with the engine that `config.engine` asks for; auto picks and says why.
+
+    threads: of the inference engine on CPU; None = its own default.
+    """
     network = build_network(config, class_num, taps)
     report = initialise(network, config)
     freeze(network, config.bn_mode)
-    engine, reason = _choose_engine(config, network, image_shape, device, bool(taps))
+    engine, reason = _choose_engine(config, network, image_shape, device, bool(taps), threads)
     return Teacher(config.role, network, engine, reason, image_shape), report
 
 
 def _choose_engine(config: NetworkConfig, network: paddle.nn.Layer, image_shape: Sequence[int], device: str,
-                   has_taps: bool) -> tuple[InferenceEngine | None, str]:
+                   has_taps: bool, threads: int | None) -> tuple[InferenceEngine | None, str]:
     where = f"Arch.{config.role}.engine"
     has_taps = has_taps or bool(config.arguments.get("return_patterns") or config.arguments.get("return_stages"))
     barred = ("bn_mode batch_stats needs the statistics of each batch" if config.bn_mode == "batch_stats" else
@@ -83,7 +88,7 @@ def _choose_engine(config: NetworkConfig, network: paddle.nn.Layer, image_shape:
     with tempfile.TemporaryDirectory(prefix="teacher_") as folder:
         prefix = os.path.join(folder, "inference")
         save_program(network, prefix, image_shape)
-        engine = InferenceEngine(prefix, device=device)
+        engine = InferenceEngine(prefix, device=device, threads=threads)
         # In here, because an engine may fall back to other kernels, and read its files again, at its first run.
         difference = _difference(network, engine, image_shape)
     if difference <= PARITY:

@@ -113,10 +113,7 @@ def load_weights(network: paddle.nn.Layer, path: str, role: str | None = None) -
     A file of several networks (PaddleClas's own checkpoints: `Student.…`, `Teacher.…`) gives the part of `role`.
     Raises WeightsError when nothing at all matches.
     """
-    file = path if os.path.exists(path) and not os.path.isdir(path) else f"{path}.pdparams"
-    if not os.path.exists(file):
-        raise WeightsError(f"{path}: no such weights file (nor {file}); expected the path of a .pdparams file, "
-                           "`true` for PaddleClas's released weights, or null")
+    file = _weights_file(path)
     arrays = _part_of(read_arrays(file), role)
     state = network.state_dict()
     matched = [k for k in state if k in arrays and tuple(arrays[k].shape) == tuple(state[k].shape)]
@@ -181,6 +178,32 @@ def head_keys(network: paddle.nn.Layer) -> list[str]:
     if last is None:
         return []
     return [f"{last[0]}.{key}" for key, _ in last[1].named_parameters()]
+
+
+def class_num_of(network: paddle.nn.Layer, path: str, role: str | None = None) -> int:
+    """Classes that a weights file was trained for, read off the shape of its classifier.
+
+    network: of the same architecture, for any number of classes. WeightsError when the file has no such classifier.
+    """
+    arrays, state = _part_of(read_arrays(_weights_file(path)), role), network.state_dict()
+    for key in head_keys(network):
+        if key not in arrays:
+            break
+        changed = [i for i, size in enumerate(state[key].shape) if i < arrays[key].ndim and arrays[key].shape[i] != size]
+        if arrays[key].ndim == 1:
+            return len(arrays[key])
+        if len(changed) == 1:
+            return int(arrays[key].shape[changed[0]])
+    raise WeightsError(f"{path}: its number of classes cannot be read off; say it with class_num")
+
+
+def _weights_file(path: str) -> str:
+    """The file that `path` names, with or without `.pdparams`. WeightsError when there is none."""
+    file = path if os.path.exists(path) and not os.path.isdir(path) else f"{path}.pdparams"
+    if not os.path.exists(file):
+        raise WeightsError(f"{path}: no such weights file (nor {file}); expected the path of a .pdparams file, "
+                           "`true` for PaddleClas's released weights, or null")
+    return file
 
 
 def _part_of(arrays: dict[str, np.ndarray], role: str | None) -> dict[str, np.ndarray]:

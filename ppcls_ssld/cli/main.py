@@ -15,6 +15,7 @@ from ..errors import EXIT_DONE, SsldError
 
 VERBS = {
     "demo": "the whole method on real images in a few minutes",
+    "mine": "from a pool of unlabelled images to the list worth distilling on",
     "train": "distil a student (or train a network on labels)",
     "eval": "top-1 and top-5 of a student on a labelled list",
     "export": "student -> Paddle Inference files, with a parity check",

@@ -60,6 +60,7 @@ LIMITS: dict[type, dict[str, Limit]] = {
         "name": NOT_EMPTY,
         "ratio": Limit("a number above 0 and at most 1", lambda v: 0 < v <= 1),
         "delimiter": NOT_EMPTY,
+        "weights": NOT_EMPTY,
     },
     LoaderConfig: {
         "batch_size": POSITIVE_INTEGER,

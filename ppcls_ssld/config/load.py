@@ -29,10 +29,16 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunCo
     win, lists are replaced whole, and `_delete_: true` in a section drops what it would inherit. In an override a
     number picks an item of a list. Raises ConfigError with file, line and key path.
     """
-    tree, places = _read(Path(path), ())
+    tree, places = read_tree(path, overrides)
+    return _resolve(tree, lambda key_path: place_of(key_path, places) or str(path))
+
+
+def read_tree(path: str | os.PathLike | None, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Places]:
+    """(tree of a file and what it inherits, after the overrides; where each key comes from). No path: an empty tree."""
+    tree, places = _read(Path(path), ()) if path else ({}, {})
     for override in overrides:
         _override(tree, override, places)
-    return _resolve(tree, lambda key_path: _place_of(key_path, places) or str(path))
+    return tree, places
 
 
 def resolve(tree: Mapping[str, Any], where_from: str = "config") -> RunConfig:
@@ -59,11 +65,11 @@ def differences(old_source: Mapping[str, Any], new_source: Mapping[str, Any]) ->
     return lines
 
 
-def _resolve(tree: Mapping[str, Any], place_of: Callable[[str], str]) -> RunConfig:
+def _resolve(tree: Mapping[str, Any], place: Callable[[str], str]) -> RunConfig:
     try:
         return sealed(dataclasses.replace(read_run(tree), source=frozen(tree)))
     except KeyPathError as e:
-        raise ConfigError(f"{place_of(e.path)}: {e}") from e
+        raise ConfigError(f"{place(e.path)}: {e}") from e
 
 
 def _read(path: Path, inheriting: tuple[Path, ...]) -> tuple[dict[str, Any], Places]:
@@ -137,7 +143,7 @@ def _step(node: Any, part: str, parents: Sequence[str], flag: str, enters: bool 
     return part
 
 
-def _place_of(key_path: str, places: Places) -> str | None:
+def place_of(key_path: str, places: Places) -> str | None:
     """Where a key path, or the nearest part of the way to it, was written."""
     while key_path and key_path not in places:
         key_path = key_path.rpartition(".")[0]

@@ -73,6 +73,8 @@ def _sources(part: Section) -> tuple[SourceConfig, ...]:
         section.done()
         if (sources[-1].list is None) == (sources[-1].folder is None):
             fail(path, f"source '{sources[-1].name}' needs either `list` or `folder`")
+        if sources[-1].weights is not None and sources[-1].list is None:
+            fail(f"{path}.weights", "one number for each line of a `list`, but this is a folder; list its images")
     if not sources:
         fail(part.at("sources"), "missing; give `sources: [{name: ..., list: ...}]`, or PaddleClas's `dataset`")
     return tuple(sources)
@@ -100,6 +102,8 @@ def _check_eval(part: Section, loader: LoaderConfig, ratios: list[float]) -> Non
     for i, source in enumerate(loader.sources):
         if not source.labelled:
             fail(f"{part.at('sources')}.{i}.labelled", "false, but accuracy needs labels; leave this source out")
+        if source.weights is not None:
+            fail(f"{part.at('sources')}.{i}.weights", "for Train; evaluation counts every image once")
     if ratios:
         fail(part.at("sources"), "ratio is for Train; evaluation counts every image of every source once")
     if loader.drop_last:

@@ -93,6 +93,7 @@ class SourceConfig:
 
     list: text file, `path` or `path<delimiter>label` a line, paths relative to `root`.
     folder: a folder tree of images; with labelled=True each sub-folder is a class, in sorted order.
+    weights: text file, one number >= 0 a line, for each image of `list` how often a pass visits it, on average.
     """
 
     name: str
@@ -102,6 +103,7 @@ class SourceConfig:
     labelled: bool = True
     ratio: float | None = None  # share of each batch; None for all sources = proportional to their sizes
     delimiter: str = " "
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

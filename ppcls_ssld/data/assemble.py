@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import DataError
 from ..rng import Stream, generator
 from ..structs import Batch
-from . import pixels
+from . import files, pixels
 from .lists import ImageList
 from .mix import Cutmix, Mixup, OpSampler
 from .transforms import Pipeline
@@ -28,6 +28,7 @@ class Assembler:
         self.skip_corrupt, self.where = on_corrupt == "skip", where
         self.may_be_empty = False  # for evaluation, where a batch of corrupt images only is no reason to stop
         self.image_shape: tuple[int, int, int] | None = None
+        self._archives = files.Archives()
         self._offsets = np.concatenate([[0], np.cumsum([len(images) for images in lists])])
 
     def learn_shape(self, keys: np.ndarray) -> None:
@@ -74,7 +75,7 @@ class Assembler:
         source, index, pass_ = key.tolist()
         path = self.lists[source].path(index)
         try:
-            image = pixels.read(path)
+            image = pixels.decode(files.read_bytes(path, self._archives), path)
         except DataError as e:
             if not self.skip_corrupt:
                 raise DataError(f"{e}, or set on_corrupt: skip") from e

@@ -7,8 +7,8 @@ before it is needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from ..config.schema import SourceConfig
 from ..errors import ConfigError, DataError
 from ..structs import UNLABELLED, ImageRecord
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # in any case
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")  # in any case
 _CHUNK_BYTES = 1 << 25  # parsed at once, so that temporary arrays stay small
 _MOST_DIGITS = 9  # of a label: fits int32
+_LARGEST_WEIGHT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ImageList:
 
     root: folder that paths are relative to. buffer: text that holds the paths, in the file system's bytes.
     starts: int64 [n], lengths: int32 [n]: where each path lies in it. labels: int32 [n], class id or UNLABELLED.
-    class_names: of a labelled folder, else ().
+    class_names: of a labelled folder, else (). weights: float32 [n], visits of each image per pass; None: one each.
     """
 
     root: str
@@ -36,6 +37,7 @@ class ImageList:
     lengths: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +56,42 @@ def read_source(source: SourceConfig, class_num: int, where: str = "DataLoader")
     if (source.list is None) == (source.folder is None):
         raise ConfigError(f"{where}: source '{source.name}' needs either a list or a folder, "
                           f"found list={source.list!r} and folder={source.folder!r}")
-    return read_list(source, class_num) if source.list is not None else read_folder(source, class_num)
+    if source.list is None:
+        if source.weights is not None:
+            raise ConfigError(f"{where}: source '{source.name}' has weights, one for each line of a list, but is a "
+                              "folder; list its images")
+        return read_folder(source, class_num)
+    images = read_list(source, class_num)
+    return images if source.weights is None else replace(images, weights=read_weights(source, len(images)))
+
+
+def read_weights(source: SourceConfig, count: int) -> np.ndarray:
+    """float32 [count] from source.weights, one number a line. DataError names file and line."""
+    path, line = source.weights, 0
+
+    def numbers():
+        nonlocal line
+        with open(path, encoding="utf-8") as file:
+            for line, text in enumerate(file, 1):
+                yield float(text)
+
+    try:
+        weights = np.fromiter(numbers(), np.float64)
+    except OSError as e:
+        raise DataError(f"{path}: the weights of source '{source.name}' cannot be read ({e.strerror})") from e
+    except ValueError as e:
+        raise DataError(f"{path}:{line}: expected one number, how often a pass visits the image ({e})") from e
+    bad = np.flatnonzero(~((weights >= 0) & (weights <= _LARGEST_WEIGHT)))
+    if len(bad):
+        raise DataError(f"{path}:{bad[0] + 1}: expected a number from 0 to {_LARGEST_WEIGHT:,}, found "
+                        f"{weights[bad[0]]:g}")
+    if len(weights) != count:
+        raise DataError(f"{path}: found {len(weights):,} weights, expected {count:,}, one for each image of "
+                        f"{source.list}; both files come from one run of the miner")
+    if np.rint(weights.sum()) < 1:
+        raise DataError(f"{path}: the weights sum to {weights.sum():g}, so no image would ever be visited; expected a "
+                        "sum of 1 or more")
+    return weights.astype(np.float32)
 
 
 def read_list(source: SourceConfig, class_num: int) -> ImageList:
@@ -192,7 +229,7 @@ def read_folder(source: SourceConfig, class_num: int) -> ImageList:
 def _folder_list(root: str, tops: list[tuple[str, int]], class_names: tuple[str, ...], name: str) -> ImageList:
     buffer, lengths, labels = bytearray(), [], []
     for top, label in tops:
-        for path in _images_below(os.path.join(root, top)):
+        for path in files_below(os.path.join(root, top)):
             encoded = os.fsencode(os.path.relpath(path, root))
             buffer += encoded
             lengths.append(len(encoded))
@@ -204,16 +241,20 @@ def _folder_list(root: str, tops: list[tuple[str, int]], class_names: tuple[str,
     return ImageList(root, bytes(buffer), starts, lengths, np.array(labels, np.int32), class_names)
 
 
-def _images_below(top: str):
-    """Paths of the images in a tree. Links are followed, but no folder is entered twice."""
+def files_below(top: str, suffixes: tuple[str, ...] = SUFFIXES,
+                on_error: Callable[[OSError], None] | None = None) -> Iterator[str]:
+    """Paths of the files in a tree that end like this, in any case; hidden names are left out.
+
+    Links are followed, but no folder is entered twice. on_error: told of folders that cannot be read.
+    """
     seen = set()
-    for folder, folders, files in os.walk(top, followlinks=True):
+    for folder, folders, files in os.walk(top, onerror=on_error, followlinks=True):
         real = os.path.realpath(folder)
         folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
         if real not in seen:
-            yield from (os.path.join(folder, f) for f in sorted(files) if _is_image(f))
+            yield from (os.path.join(folder, f) for f in sorted(files) if _is_image(f, suffixes))
         seen.add(real)
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+def _is_image(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    return not name.startswith(".") and name.lower().endswith(suffixes)

@@ -6,6 +6,7 @@ of PaddleClas's operators (ppcls/data/preprocess/ops/operators.py, develop d1789
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -69,7 +70,9 @@ def read(path: str) -> np.ndarray:
 def decode(encoded: bytes, where: str) -> np.ndarray:
     """uint8 RGB [H, W, 3] of an encoded image, as cv2.IMREAD_COLOR sees it.
 
-    Grey becomes three equal channels, alpha is dropped, CMYK is converted, 16 bits become 8, EXIF rotation is applied.
+    Grey becomes three equal channels, alpha is dropped (a TIFF shows on black), CMYK is converted, 16 bits become 8,
+    EXIF rotation is applied (to WebP by OpenCV 5 only), of several frames the first counts. GIF is decoded by Pillow,
+    since not every OpenCV can.
     DataError, opening with `where`, when the bytes are no image or end too early.
     """
     if not encoded:
@@ -78,14 +81,51 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
     if encoded.startswith(b"\xff\xd8") and not _jpeg_ends(encoded):
         raise DataError(f"{where}: the JPEG is truncated ({len(encoded)} bytes, no end marker); "
                         "restore the image or take it out of the list")
+    size = len(encoded)
+    if encoded.startswith(b"\x89PNG\r\n\x1a\n") and (encoded := _still_png(encoded)) is None:
+        raise DataError(f"{where}: the PNG is truncated or corrupt (a part goes beyond its {size} bytes); "
+                        "restore the image or take it out of the list")
+    if encoded.startswith((b"GIF87a", b"GIF89a")):
+        return _decode_gif(encoded, where)
     try:
         bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as e:
         raise DataError(f"{where}: OpenCV cannot decode it ({e.err})") from e
     if bgr is None:
-        raise DataError(f"{where}: corrupt or not an image ({len(encoded)} bytes, first {encoded[:4]!r}); "
+        raise DataError(f"{where}: corrupt or not an image ({size} bytes, first {encoded[:4]!r}); "
                         "restore the image or take it out of the list")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _still_png(encoded: bytes) -> bytes | None:
+    """The PNG without its animation, whose damage OpenCV 4.11 crashes on. None when a chunk goes beyond the end.
+
+    OpenCV would reserve what such a chunk claims first, up to 4 GB.
+    """
+    kept, position = [encoded[:8]], 8
+    while position + 8 <= len(encoded):
+        length, name = int.from_bytes(encoded[position:position + 4], "big"), encoded[position + 4:position + 8]
+        end = position + 12 + length
+        if name not in (b"acTL", b"fcTL", b"fdAT"):
+            kept.append(encoded[position:end])
+        if name == b"IEND":
+            return b"".join(kept) if length == 0 else None
+        position = end
+    return b"".join(kept) if position <= len(encoded) else None
+
+
+def _decode_gif(encoded: bytes, where: str) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of the first frame; transparent pixels keep the colour that the palette gives them."""
+    try:
+        from PIL import GifImagePlugin  # here, so that a machine without Pillow serves all other images
+    except ImportError as e:
+        raise DataError(f"{where}: a GIF is read with Pillow, which is not installed; install pillow, or convert it to "
+                        "PNG") from e
+    try:
+        return np.array(GifImagePlugin.GifImageFile(io.BytesIO(encoded)).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as e:
+        raise DataError(f"{where}: the GIF is corrupt or truncated ({e}); restore the image or take it out of the "
+                        "list") from e
 
 
 def _jpeg_ends(encoded: bytes) -> bool:

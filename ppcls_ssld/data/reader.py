@@ -43,20 +43,23 @@ class TrainReader:
         self._ratios = None if ratios[0] is None else ratios
         epoch_of = None if config.epoch_of is None else names.index(config.epoch_of)
         self._sampler = TrainSampler(self.sizes, self._ratios, config.batch_size, seed, rank, world, config.shuffle,
-                                     epoch_of, config.drop_last)
+                                     epoch_of, config.drop_last, [images.weights for images in self._lists])
         self.batches_per_epoch = self._sampler.batches_per_epoch
 
     def describe(self) -> str:
         """Sources, counts, labels and shares, one line each."""
         config, total = self._config, sum(self.sizes)
+        visits = [n if images.weights is None else images.weights.sum(dtype=np.float64)
+                  for n, images in zip(self.sizes, self._lists)]
         processes = f" on each of {self._world} processes" if self._world > 1 else ""
         lines = [f"{self._where}: {total:,} images, batches of {config.batch_size}{processes}, "
                  f"{self.batches_per_epoch:,} an epoch"]
         for i, (source, n) in enumerate(zip(config.sources, self.sizes)):
-            share = self._ratios[i] if self._ratios else n / total
+            share = self._ratios[i] if self._ratios else visits[i] / sum(visits)
+            weighted = f", {visits[i]:,.6g} visits a pass by {source.weights}" if source.weights else ""
             lines.append(f"  {source.name}: {n:,} images {'with' if source.labelled else 'without'} labels, "
                          f"{share * config.batch_size:.4g} of a batch ({share:.1%}), "
-                         f"from {source.list or source.folder}")
+                         f"from {source.list or source.folder}{weighted}")
         return "\n".join(lines)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -76,6 +79,10 @@ class EvalReader:
         unlabelled = [source.name for source in config.sources if not source.labelled]
         if unlabelled:
             raise ConfigError(f"{where}: source '{unlabelled[0]}' has no labels, and accuracy needs them; leave it out")
+        weighted = [source.name for source in config.sources if source.weights is not None]
+        if weighted:
+            raise ConfigError(f"{where}: source '{weighted[0]}' has weights, and evaluation counts every image once; "
+                              "leave them out")
         self._config = config
         lists, self._assembler = _open(config, class_num, 0, where)
         self._assembler.may_be_empty = True

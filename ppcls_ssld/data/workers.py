@@ -194,7 +194,7 @@ def _work(assembler: Assembler, slots: list[_Slot], pipe: Connection, stop: mmap
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the main process decides what they mean
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    _die_with_parent()
+    die_with_parent()
     cv2.setNumThreads(0)
     try:
         while os.getppid() == parent:
@@ -219,7 +219,7 @@ def _answer(assembler: Assembler, slot: _Slot, n: int) -> tuple:
         return "bug", traceback.format_exc()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """SIGKILL for this process when its parent ends, kill -9 included. Linux; elsewhere workers ask every 5 seconds."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl:

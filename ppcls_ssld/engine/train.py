@@ -25,7 +25,7 @@ from .evaluate import eval_reader, layer_forward, score
 from .logbook import Logbook
 from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
-from .stop import StopRequest
+from ..stop import StopRequest
 from .task import DistillationTask, build_loss, fitted_to_device
 
 

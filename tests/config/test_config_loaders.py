@@ -87,12 +87,22 @@ def test_a_second_loader_for_unlabelled_images_is_refused_with_the_way_to_do_it(
     ([{"name": "few", "list": "x", "ratio": float("nan")}], r"ratio: expected a number above 0"),
     ([{"name": "few", "list": "x", "labeled": False}], r"sources.0.labeled: unknown key; did you mean 'labelled'"),
     ([{"name": "a", "list": "x"}], r"epoch_of: no source 'few'; known: a"),
+    ([{"name": "few", "folder": "x", "weights": "w.txt"}], r"sources.0.weights: one number for each line of a `list`"),
+    ([{"name": "few", "list": "x", "weights": 2.0}], r"sources.0.weights: expected text"),
+    ([{"name": "few", "list": "x", "weights": ""}], r"sources.0.weights: expected text that is not empty"),
     (["a"], r"sources.0: expected a section"),
 ])
 def test_impossible_sources_are_refused(ours, sources, message):
     ours["DataLoader"]["Train"]["sources"] = sources
     with pytest.raises(ConfigError, match=message):
         resolve(ours)
+
+
+def test_a_list_may_have_weights(ours):
+    ours["DataLoader"]["Train"]["sources"] = [{"name": "few", "list": "few.txt", "weights": "few_weights.txt"}]
+    assert resolve(ours).DataLoader.Train.sources[0].weights == "few_weights.txt"
+    ours["DataLoader"]["Train"]["sources"][0].pop("weights")
+    assert resolve(ours).DataLoader.Train.sources[0].weights is None
 
 
 def test_ratios_may_miss_one_by_rounding(ours):
@@ -104,6 +114,7 @@ def test_ratios_may_miss_one_by_rounding(ours):
 @pytest.mark.parametrize("change, message", [
     ({"sources": [{"name": "v", "folder": "v", "labelled": False}]}, r"Eval.sources.0.labelled: false, but accuracy"),
     ({"sources": [{"name": "v", "folder": "v", "ratio": 1.0}]}, r"DataLoader.Eval.sources: ratio is for Train"),
+    ({"sources": [{"name": "v", "list": "v", "weights": "w"}]}, r"Eval.sources.0.weights: for Train; evaluation"),
     ({"drop_last": True}, r"DataLoader.Eval: drop_last is true, but evaluation counts every image once"),
     ({"batch_transform_ops": [{"MixupOperator": {}}]}, r"batch_transform_ops is for Train"),
     ({"on_corrupt": "guess"}, r"on_corrupt: expected one of stop, skip, found 'guess'"),

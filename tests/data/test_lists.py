@@ -133,3 +133,44 @@ def test_a_folder_that_does_not_fit_is_an_error(tree, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no images"):
         read_source(SourceConfig("f", folder=str(tmp_path / "empty"), labelled=False), 3)
+
+
+@pytest.fixture
+def weighted(tmp_path):
+    """Reads three images with the given text as their weights."""
+
+    def read(text):
+        (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n\nc.jpg\n")
+        (tmp_path / "weights.txt").write_text(text)
+        return read_source(SourceConfig("pool", list=str(tmp_path / "list.txt"), labelled=False,
+                                        weights=str(tmp_path / "weights.txt")), 3)
+
+    return read
+
+
+@pytest.mark.parametrize("text", ["1\n0\n2.5\n", "1.0\r\n0e0\r\n 2.5", "1\n+0\n25e-1\n"])
+def test_weights_are_read_one_an_image(weighted, text):
+    images = weighted(text)
+    assert images.weights.dtype == np.float32 and images.weights.tolist() == [1, 0, 2.5] and len(images) == 3
+
+
+@pytest.mark.parametrize("text, message", [
+    ("1\n2\n", r"weights.txt: found 2 weights, expected 3, one for each image of .*list.txt"),
+    ("1\n2\n3\n4\n", r"found 4 weights, expected 3"), ("", r"found 0 weights"),
+    ("1\n2,5\n3\n", r"weights.txt:2: expected one number"), ("1\n2 3\n4\n", r"weights.txt:2: expected one number"),
+    ("1\n\n2\n3\n", r"weights.txt:2: expected one number"),
+    ("1\n2\n-1\n", r"weights.txt:3: .* from 0 to 1,000,000, found -1"),
+    ("nan\n1\n1\n", r"weights.txt:1: .* found nan"), ("1\ninf\n1\n", r"weights.txt:2: .* found inf"),
+    ("1\n1e99\n1\n", r"weights.txt:2: .* found 1e\+99"),
+    ("0\n0\n0.3\n", r"sum to 0.3, so no image would ever be visited")])
+def test_weights_that_do_not_fit_are_an_error_with_their_line(weighted, text, message):
+    with pytest.raises(DataError, match=message):
+        weighted(text)
+
+
+def test_weights_that_are_not_there_or_not_for_a_list_are_an_error(tree, tmp_path):
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    with pytest.raises(DataError, match="nothing.txt: the weights of source 'pool' cannot be read"):
+        read_source(SourceConfig("pool", list=str(tmp_path / "list.txt"), labelled=False, weights="nothing.txt"), 3)
+    with pytest.raises(ConfigError, match="'f' has weights, one for each line of a list, but is a folder"):
+        read_source(SourceConfig("f", folder=str(tree), weights="w.txt"), 3)

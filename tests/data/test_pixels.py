@@ -149,3 +149,50 @@ def test_pixels_come_without_paddle_pillow_and_the_training_stack():
               "or m.startswith('ppcls_ssld.data.')])")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['ppcls_ssld.data.pixels']"
+
+
+def test_the_first_frame_of_a_gif_is_read_with_every_opencv(image, encode):
+    colors = Image.fromarray(image).quantize(64)
+    moving = encode(colors, "GIF", save_all=True, append_images=[Image.fromarray(255 - image)])
+    for data in (encode(colors, "GIF"), moving):
+        assert np.array_equal(pixels.decode(data, ""), np.asarray(colors.convert("RGB")))
+
+
+def test_a_gif_without_pillow_is_an_error_that_names_it(image, encode, monkeypatch):
+    data = encode(Image.fromarray(image).quantize(64), "GIF")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(DataError, match="a.gif: a GIF is read with Pillow.*install pillow, or convert it"):
+        pixels.decode(data, "a.gif")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+def test_a_gif_or_png_cut_anywhere_is_a_word_or_the_whole_image(image, encode, kind):
+    data = encode(Image.fromarray(image).quantize(64), kind)
+    whole, refused = pixels.decode(data, ""), 0
+    for end in range(8, len(data), 97):
+        try:
+            assert np.array_equal(pixels.decode(data[:end], "cut"), whole)
+        except DataError as e:
+            refused += "cut: the" in str(e) or "cut: corrupt" in str(e)
+    assert refused > 15
+
+
+def test_a_png_cannot_ask_for_more_memory_than_it_has_bytes(image, encode, monkeypatch):
+    data = encode(image, "PNG")
+    at = data.index(b"IDAT") - 4
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("OpenCV must not see it"))
+    for length in (b"\xff\xff\xff\xff", (len(data) - at).to_bytes(4, "big")):
+        with pytest.raises(DataError, match="a.png: the PNG is truncated or corrupt"):
+            pixels.decode(data[:at] + length + data[at + 4:], "a.png")
+
+
+def test_a_damaged_animated_png_is_a_word_and_no_crash(image, encode):
+    data = encode(image, "PNG", save_all=True, append_images=[Image.fromarray(255 - image)])
+    assert np.array_equal(pixels.decode(data, ""), image)
+    script = ("import sys\nfrom ppcls_ssld.data import pixels\nfrom ppcls_ssld.errors import DataError\n"
+              "data = sys.stdin.buffer.read()\n"
+              "for at in range(data.index(b'IDAT') + 4, len(data) - 12, 41):\n"
+              "    try: pixels.decode(data[:at] + bytes([data[at] ^ 255]) + data[at + 1:], 'damaged')\n"
+              "    except DataError as e: print(e)\n")
+    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True)
+    assert done.stdout.count(b"damaged: corrupt") > 10

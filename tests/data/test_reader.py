@@ -102,6 +102,46 @@ def test_a_reader_describes_what_it_reads(loader, mixed_sources):
     assert re.fullmatch(r"  pool: 11 images without labels, 6 of a batch \(75.0%\), from .*pool.txt", text[2])
 
 
+@pytest.fixture
+def weighted_sources(photos, mixed_sources):
+    (photos / "weights.txt").write_text("0\n3\n" + "0.5\n" * 9)
+    return mixed_sources[0], dataclasses.replace(mixed_sources[1], weights=str(photos / "weights.txt"))
+
+
+@pytest.mark.parametrize("ratios", [False, True])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_weights_decide_how_often_an_image_is_read_and_where_is_a_function_of_position(loader, weighted_sources, ratios,
+                                                                                     num_workers):
+    sources = weighted_sources if ratios else tuple(dataclasses.replace(s, ratio=None) for s in weighted_sources)
+    whole = list(train(loader(sources=sources)).batches(0, 60))
+    part = list(train(loader(sources=sources, num_workers=num_workers)).batches(41, 60))
+    assert len(part) == 19 and all(map(same, whole[41:], part))
+    pool = np.concatenate([b.sample_ids[b.sources == 1] for b in whole]) - 30
+    visits = np.bincount(pool, minlength=11) / len(pool)
+    assert visits[0] == 0 and abs(visits[1] - 3 / 7.5) < 0.06 and abs(visits[2:].mean() - 0.5 / 7.5) < 0.02
+
+
+def test_visits_of_an_image_within_one_pass_are_augmented_differently(loader, weighted_sources):
+    source = dataclasses.replace(weighted_sources[1], ratio=None)
+    reader = train(loader(sources=(source,), batch_size=8,
+                          transform_ops=({"RandomErasing": {"EPSILON": 1, "mode": "pixel"}},)))
+    batch, = reader.batches(0, 1)  # one pass: 7.5 visits, rounded to an even 8
+    images = batch.images[batch.sample_ids == 1]
+    assert reader.batches_per_epoch == 1 and len(images) == 3
+    assert not any(np.array_equal(images[i], images[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_a_reader_tells_of_weights(loader, weighted_sources):
+    text = train(loader(sources=tuple(dataclasses.replace(s, ratio=None) for s in weighted_sources))).describe()
+    assert re.search(r"pool: 11 images without labels, 0.8 of a batch \(20.0%\), .*, 7.5 visits a pass by .*wei", text)
+
+
+def test_evaluation_refuses_weights(loader, photos):
+    source = SourceConfig("v", list=str(photos / "list.txt"), root=str(photos), weights="w.txt")
+    with pytest.raises(ConfigError, match="source 'v' has weights, and evaluation counts every image once"):
+        EvalReader(loader(sources=(source,)), 5)
+
+
 def break_image(photos, number, data=b"not an image"):
     (photos / f"{number:02d}.jpg").write_bytes(data)
     return str(photos / f"{number:02d}.jpg")

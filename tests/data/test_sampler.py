@@ -133,3 +133,82 @@ def test_evaluation_sees_every_image_exactly_once(n, world):
     parts = [eval_indices(n, rank, world) for rank in range(world)]
     assert sorted(np.concatenate(parts).tolist()) == list(range(n))
     assert max(map(len, parts)) == math.ceil(n / world)
+
+
+WEIGHTS = [np.array([1.0, 1, 1, 1]), np.array([0.0, 2.5, 1, 0.25, 3.75]), np.array([0.3] * 7), np.array([0.9] * 9),
+           np.array([4.0, 0, 0.2]), np.random.default_rng(0).random(200) * 3]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_a_weighted_pass_visits_each_image_as_often_as_its_weight_rounded_down_or_up(weights, shuffle):
+    n, length = len(weights), round(weights.sum())
+    stream = ImageStream(n, 7, 0, shuffle, weights)
+    assert stream.length == length
+    passes = stream.take(np.arange(50 * length))[0].reshape(50, length)
+    for images in passes:
+        visits = np.bincount(images, minlength=n)
+        assert (np.floor(weights) <= visits).all() and (visits <= np.ceil(weights)).all()
+        assert shuffle or np.array_equal(images, np.sort(images))
+    assert not shuffle or length < 7 or len(np.unique(passes, axis=0)) == 50
+
+
+@pytest.mark.parametrize("weights", [w for w in WEIGHTS if abs(w.sum() - round(w.sum())) < 0.01 or len(w) > 100])
+def test_on_average_an_image_comes_as_often_as_its_weight(weights):
+    n, passes = len(weights), 3000
+    stream = ImageStream(n, 3, 1, False, weights)
+    images = [stream.take(np.arange(p * stream.length, (p + 1) * stream.length))[0] for p in range(passes)]
+    mean = np.bincount(np.concatenate(images), minlength=n) / passes
+    # a visit more or less has a variance of at most 1/4; 0.5 / n: what rounding the length moves a weight by, at most
+    np.testing.assert_allclose(mean, weights, rtol=0, atol=4.5 * 0.5 / passes**0.5 + 0.5 / n)
+
+
+def test_weights_of_one_visit_every_image_once_a_pass_as_without_weights():
+    for shuffle in (True, False):
+        indices, turns = ImageStream(13, 7, 0, shuffle, np.ones(13)).take(np.arange(65))
+        plain, passes = ImageStream(13, 7, 0, shuffle).take(np.arange(65))
+        assert np.array_equal(turns, passes) and np.array_equal(indices, plain)
+
+
+def test_no_image_has_the_same_turn_twice():
+    weights = np.array([0.0, 2.5, 1, 0.25, 3.75, 1.5])
+    indices, turns = ImageStream(6, 7, 0, True, weights).take(np.arange(300 * 9))
+    assert len(np.unique(np.stack([indices, turns]), axis=1).T) == len(indices)
+
+
+def test_a_weighted_stream_is_the_same_from_wherever_it_is_entered():
+    weights = np.array([0.0, 2.5, 1, 0.25, 3.75])
+    whole = np.stack(ImageStream(5, 7, 0, True, weights).take(np.arange(100)))
+    stream = ImageStream(5, 7, 0, True, weights)
+    for start in (90, 3, 40, 0, 65):
+        assert np.array_equal(np.stack(stream.take(np.arange(start, start + 10))), whole[:, start:start + 10])
+    assert not np.array_equal(whole, ImageStream(5, 8, 0, True, weights).take(np.arange(100)))
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.2], [1.0, -0.5], [1.0, np.inf], [np.nan, 1.0]])
+def test_weights_that_visit_nothing_or_make_no_sense_are_refused(weights):
+    with pytest.raises(ConfigError, match="weights of 0 or more that sum to 1 or more"):
+        ImageStream(2, 0, 0, True, np.array(weights))
+
+
+@pytest.mark.parametrize("ratios", [None, (0.5, 0.5)])
+def test_an_epoch_counts_visits_and_ranks_share_them(ratios):
+    weights = [None, np.array([2.0, 0, 0.5, 0.5, 3])]
+    alone = TrainSampler([4, 5], ratios, 10, 3, epoch_of=1, weights=weights)
+    assert alone.batches_per_epoch == (1 if ratios is None else 2)  # 4 + 6 visits; 6 of one source in batches with 5
+    ranks = [TrainSampler([4, 5], ratios, 5, 3, rank, 2, epoch_of=1, weights=weights) for rank in range(2)]
+    for m in (0, 1, 17):
+        together = np.concatenate([r.batch(m) for r in ranks])
+        assert np.array_equal(np.unique(together, axis=0), np.unique(alone.batch(m), axis=0)) and len(together) == 10
+    keys = epoch_of_keys(alone, 60)
+    counts = np.bincount(keys[keys[:, 0] == 1, 1], minlength=5)
+    np.testing.assert_allclose(counts / counts.sum(), weights[1] / 6, atol=0.02)
+    assert (keys[:, 0] == 0).sum() == (240 if ratios is None else 300)
+
+
+def test_orders_without_weights_are_those_from_before_there_were_weights():
+    # what commit c7207c6 gave: runs go on where they stopped
+    mixed, plain = TrainSampler([10, 25], (0.25, 0.75), 8, seed=3), TrainSampler([10, 25], None, 6, seed=3)
+    assert mixed.batch(5).tolist() == [[0, 4, 1], [0, 1, 1], [1, 2, 1], [1, 17, 1], [1, 11, 1], [1, 13, 1], [1, 12, 1],
+                                       [1, 0, 1]]
+    assert plain.batch(6).tolist() == [[1, 1, 1], [0, 5, 1], [1, 3, 1], [0, 8, 1], [0, 2, 1], [1, 0, 1]]

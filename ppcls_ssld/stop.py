@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask for a stop; the loop answers when its step is done."""
+"""SIGTERM and SIGINT ask for a stop; the loop at work answers when what it has in hand is done."""
 
 from __future__ import annotations
 

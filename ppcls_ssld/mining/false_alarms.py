@@ -1,0 +1,78 @@
+"""How often would an innocent image be removed? Measured on images known to be no copies, and thresholds from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..config.mine import PoolSource
+from ..data.files import Archives
+from .alignment import AlignmentConfig
+from .blocks import stream
+from .calibrate import Estimate, estimate, threshold_for
+from .dedup import Cascade, Thresholds
+from .geometry import GeometryConfig
+from .images import Look, look
+from .protected import Protected
+from .workspace import Workspace
+
+SAMPLE = 500  # protected images that are tried against the other protected ones
+_TASK = 8
+_NEVER = Thresholds(cells=10**6, correlation=2.0, matches=10**6)  # no stage ends the cascade early
+STAGES = {"correlation": ("hash", "thumbnail"), "cells": ("keypoints", "embedding")}  # by the threshold they share
+
+
+class _Scorer:
+    """Work of one process: names -> the highest score of each threshold's stages, 0 without evidence; or None."""
+
+    def __init__(self, ws: Workspace, protected: Protected):
+        config = ws.config
+        self._cascade = Cascade(config.Dedup, protected, _NEVER, config.max_pixels, config.min_side)
+        self._protected, self._limits, self._archives = protected, (config.max_pixels, config.min_side), Archives()
+
+    def __call__(self, names: Sequence[str]) -> list[dict[str, float] | None]:
+        seen = [look(name, self._archives, *self._limits) for name in names]
+        readable = [s for s in seen if isinstance(s, Look)]
+        without = [-1 if (at := self._protected.position(s.name)) is None else at for s in readable]
+        found = iter(self._cascade.evidence(readable, without=without))
+        return [{key: max((e.match.score for e in evidence if e.stage in stages), default=0.0)
+                 for key, stages in STAGES.items()} if isinstance(s, Look) and (evidence := next(found)) is not None else None
+                for s in seen]
+
+
+def scores_of_innocents(ws: Workspace, protected: Protected, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Per threshold, the worst score of each readable image against all protected images but itself."""
+    tasks = [names[i:i + _TASK] for i in range(0, len(names), _TASK)]
+    rows = [row for part in stream(_Scorer(ws, protected), tasks, ws.workers) for row in part if row is not None]
+    return {key: np.array([row[key] for row in rows]) for key in STAGES}
+
+
+def calibrate(ws: Workspace, protected: Protected) -> dict[str, Any]:
+    """Thresholds from the user's negatives, each aimed at half of Dedup.false_alarms, and what they let through.
+
+    Never below the measured defaults: a few harmless negatives are no reason to trust less evidence.
+    """
+    config = ws.config.Dedup
+    listing = ws.list_images("negatives", [PoolSource(path) for path in config.negatives])
+    scores = scores_of_innocents(ws, protected, listing.names(0, len(listing)))
+    cells, of_cells = threshold_for(scores["cells"].astype(np.int64), config.false_alarms / 2)
+    correlation, of_correlation = threshold_for(scores["correlation"], config.false_alarms / 2)
+    if cells < GeometryConfig().cells:
+        cells, of_cells = GeometryConfig().cells, estimate(scores["cells"], GeometryConfig().cells)
+    if correlation < AlignmentConfig().min_score:
+        correlation, of_correlation = AlignmentConfig().min_score, estimate(scores["correlation"], AlignmentConfig().min_score)
+    ws.say(f"calibrated on {of_cells.count:,} negatives: {cells:.0f} cells, correlation {correlation:.3f}")
+    return {"cells": int(cells), "correlation": correlation,
+            "estimates": {"cells": asdict(of_cells), "correlation": asdict(of_correlation)}}
+
+
+def leave_one_out(ws: Workspace, protected: Protected, thresholds: Thresholds) -> dict[str, Estimate]:
+    """False alarms of the protected images against each other: an upper bound, since copies among them count too."""
+    count = len(ws.protected)
+    names = [ws.protected.name(i * count // min(SAMPLE, count)) for i in range(min(SAMPLE, count))]
+    scores = scores_of_innocents(ws, protected, names)
+    return {"cells": estimate(scores["cells"], thresholds.cells),
+            "correlation": estimate(scores["correlation"], thresholds.correlation)}

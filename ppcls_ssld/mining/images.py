@@ -1,0 +1,55 @@
+"""One image of a pool: from its name to what the comparisons need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.files import Archives, read_bytes
+from ..data.pixels import decode
+from ..errors import DataError
+from .fingerprint import image_id, perceptual_hash, pixel_digest
+from .header import inspect
+from .thumbnails import thumbnail
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of one readable image.
+
+    id: 16 bytes, of the file's content. digest: 16 bytes, of the pixels. hash: of the luminance, None for a flat image.
+    thumbnail: uint8 [32, 32, 3]. pixels: uint8 RGB [H, W, 3]. kinds: what is odd about it (header.KINDS).
+    """
+
+    name: str
+    id: bytes
+    digest: bytes
+    hash: np.uint64 | None
+    thumbnail: np.ndarray
+    pixels: np.ndarray
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image to be set aside. id: 16 zero bytes when not even its bytes can be read."""
+
+    name: str
+    id: bytes
+    reason: str
+
+
+def look(name: str, archives: Archives, max_pixels: int, min_side: int) -> Look | Unreadable:
+    """Read, decode and fingerprint one image."""
+    content_id = bytes(16)
+    try:
+        encoded = read_bytes(name, archives)
+        content_id = image_id(encoded)
+        header = inspect(encoded, max_pixels, min_side)
+        pixels = decode(encoded, name)
+    except DataError as e:
+        return Unreadable(name, content_id, str(e).removeprefix(f"{name}: "))
+    except MemoryError:
+        return Unreadable(name, content_id, "there is not enough memory to decode it; lower Mine.max_pixels")
+    return Look(name, content_id, pixel_digest(pixels), perceptual_hash(pixels), thumbnail(pixels), pixels, header.kinds)

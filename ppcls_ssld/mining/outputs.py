@@ -1,0 +1,64 @@
+"""The files that mining leaves for people and for training: lists, tables of what went, the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+
+_ENDS_IN_NUMBER = re.compile(r"\s[+-]?\d+$")
+
+
+def write_atomic(path: Path, text: str) -> Path:
+    """Write a text file that is whole or not there. CheckpointError (disk) when it cannot be written."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(new, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        free = f"{shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free there" if path.parent.is_dir() else "no folder"
+        raise CheckpointError(f"{path}: cannot be written ({e.strerror or e}; {free}); free some space or choose another "
+                              "--output, then start the same command again") from e
+    return path
+
+
+def write_list(path: Path, names: Iterable[str], form: str, root: str | None) -> Path:
+    """A list that training opens: a name a line, `name 0` for PaddleClas; names below `root` relative to it.
+
+    A name that itself ends in a number gets the 0 in any case: readers would take that number for a label.
+    """
+    prefix = os.path.join(os.path.abspath(root), "") if root else None
+    lines = []
+    for name in names:
+        if prefix and name.startswith(prefix):
+            name = name[len(prefix):]
+        lines.append(f"{name} 0\n" if form == "paddleclas" or _ENDS_IN_NUMBER.search(name) else f"{name}\n")
+    return write_atomic(path, "".join(lines))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """A table with one line of headings; quoted where needed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return write_atomic(path, text.getvalue())
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> Path:
+    return write_atomic(path, json.dumps(tree, indent=1, ensure_ascii=False, sort_keys=False) + "\n")

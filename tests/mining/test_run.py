@@ -1,0 +1,245 @@
+"""Mining from beginning to end on real pictures: what goes, what stays, and that nothing else decides it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mining_world import CLASSES, TILE, make_world, results, tiles, write
+from ppcls_ssld.config.schema import LoaderConfig, SourceConfig
+from ppcls_ssld.data import TrainReader
+from ppcls_ssld.errors import ConfigError
+from ppcls_ssld.mining import stages
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def mined(world):
+    return world.mine()
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(path):
+    return [Path(row["path"]).name for row in table(path)]
+
+
+def counts(out):
+    return json.loads((out / "manifest.json").read_text())["counts"]
+
+
+def test_every_planted_copy_is_removed_for_its_original_and_nothing_else(world, mined):
+    found = {Path(row["path"]).name: Path(row["copy_of"]).name for row in table(mined / "removed.csv")}
+    assert found == world.planted
+
+
+def test_each_copy_is_found_by_the_cheapest_evidence(mined):
+    stage = {Path(row["path"]).name: row["stage"] for row in table(mined / "removed.csv")}
+    assert stage["bytes of 0.png"] == "bytes" and stage["pixels of 1.bmp"] == "pixels"
+    assert stage["crop of 0.png"] == "keypoints" and stage["grey of 3.png"] == "hash"
+
+
+def test_the_transform_of_a_crop_says_where_it_was_cut(mined):
+    row = next(row for row in table(mined / "removed.csv") if row["path"].endswith("crop of 0.png"))
+    expected = np.array([[110 / TILE, 0, 30 / TILE], [0, 110 / TILE, 20 / TILE]])
+    np.testing.assert_allclose(np.array(row["transform"].split(), float).reshape(2, 3), expected, atol=0.02)
+    assert row["mirrored"] == "no"
+
+
+def test_what_cannot_be_read_is_set_aside_with_a_reason(world, mined):
+    rows = {Path(row["path"]).name: row["reason"] for row in table(mined / "quarantine.csv")}
+    assert rows.keys() == world.unreadable
+    assert "empty" in rows["empty.jpg"] and "too small: 1 x 1" in rows["one.png"] and "No such file" in rows["missing.png"]
+
+
+def test_no_image_is_lost_between_the_counts(mined):
+    found = counts(mined)
+    gone = found["name_duplicates"] + found["unreadable"] + sum(n for key, n in found.items() if key.startswith("removed_"))
+    assert found["name_duplicates"] == 2
+    assert found["listed"] == gone + found["scored"]
+    assert found["scored"] == sum(len(pq.read_table(part)) for part in (mined / "score").glob("*.parquet")) == 14
+
+
+def test_training_reads_the_list_as_it_is(mined):
+    source = SourceConfig("mined", list=str(mined / "selected.txt"), labelled=False)
+    ops = ({"ResizeImage": {"size": 16}}, {"NormalizeImage": {"order": ""}}, {"ToCHWImage": None})
+    reader = TrainReader(LoaderConfig((source,), ops, batch_size=4, num_workers=1), CLASSES, seed=0)
+    assert reader.sizes == (counts(mined)["chosen"],)
+    batch = next(reader.batches(0, 1))
+    assert batch.images.shape == (4, 3, 16, 16) and (batch.labels == -1).all()
+
+
+def test_the_selection_is_the_top_k_of_the_stored_scores(mined):
+    part = pq.ParquetDataset([str(p) for p in (mined / "score").glob("*.parquet")]).read().to_pydict()
+    best = {}
+    for name, content_id, classes, logs in zip(part["name"], part["id"], part["classes"], part["log_probs"]):
+        best.setdefault(classes[0], []).append((-float(np.exp(np.float64(logs[0]))), content_id, name))
+    expected = {name for images in best.values() for *_, name in sorted(images)[:4]}
+    assert set((mined / "selected.txt").read_text().splitlines()) == expected
+
+
+def test_the_control_has_as_many_images_from_the_same_scored_pool(mined):
+    scored = {name for part in (mined / "score").glob("*.parquet") for name in pq.read_table(part)["name"].to_pylist()}
+    drawn = (mined / "random.txt").read_text().splitlines()
+    assert len(set(drawn)) == len(drawn) == counts(mined)["chosen"] and set(drawn) <= scored
+
+
+def test_the_report_stands_alone(mined):
+    page = (mined / "report.html").read_text()
+    assert "crop of 0.png" in page and "data:image" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
+
+
+def test_the_order_of_the_pool_decides_nothing(world, mined):
+    lines = (world.folder / "pool" / "more.txt").read_text().splitlines()
+    (world.folder / "pool" / "more.txt").write_text("\n".join(reversed(lines)) + "\n")
+    pool = world.tree["Mine"]["pool"][::-1]
+    assert results(world.mine("reversed", Mine={"pool": pool})) == results(mined)
+
+
+def test_helper_processes_decide_nothing(world, mined):
+    assert results(world.mine("helped", Mine={"num_workers": 2})) == results(mined)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_number_of_processes_decides_nothing(world, mined, processes):
+    assert results(world.launch(f"launched{processes}", processes)) == results(mined)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("stage", ["dedup", "score"])
+def test_a_killed_run_started_again_ends_in_the_same_files(world, mined, stage):
+    out = world.folder / f"killed_{stage}"
+    process = subprocess.Popen([sys.executable, *world.command(out.name)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not list((out / stage).glob("part-*")):
+        assert process.poll() is None and time.monotonic() < deadline
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert results(world.mine(out.name)) == results(mined)
+
+
+def test_another_k_does_not_ask_the_teacher_again(world, mined, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the teacher was loaded")
+
+    monkeypatch.setattr(stages, "load_teacher", refuse)
+    before = {path: path.stat().st_mtime_ns for path in (mined / "score").iterdir()}
+    manifest = (mined / "manifest.json").read_bytes()
+    world.mine(wanted=["score", "select"], Select={"top_k": 1})
+    assert json.loads((mined / "manifest.json").read_text())["select"]["top_k"] == 1
+    assert counts(mined)["chosen"] <= CLASSES
+    world.mine(wanted=["select"])
+    assert (mined / "manifest.json").read_bytes() == manifest
+    assert {path: path.stat().st_mtime_ns for path in (mined / "score").iterdir()} == before
+
+
+def test_a_dry_run_writes_no_list(world, mined):
+    before = results(mined)
+    said = []
+    world.mine(wanted=["select"], dry_run=True, said=said, Select={"top_k": 1})
+    assert results(mined) == before and any("chosen:" in line for line in said)
+
+
+def test_results_of_other_settings_are_refused_with_the_setting(world, mined):
+    with pytest.raises(ConfigError, match="cells 8 there, 30 now"):
+        world.mine(wanted=["dedup"], Dedup={"min_cells": 30})
+    with pytest.raises(ConfigError, match="classes_stored 3 there, 2 now"):
+        world.mine(wanted=["score"], Score={"classes_stored": 2})
+
+
+def test_select_before_the_other_stages_says_what_to_run(world):
+    with pytest.raises(ConfigError, match="run `mine dedup`"):
+        world.mine("nothing", wanted=["select"])
+
+
+def test_excluded_images_are_not_chosen(world, mined, tmp_path):
+    chosen = table(mined / "selected.csv")
+    (tmp_path / "not.txt").write_text(f"{chosen[0]['path']}\n{chosen[1]['id']}\n")
+    try:
+        world.mine(wanted=["select"], Select={"exclude": [str(tmp_path / "not.txt")]})
+        left = {row["path"] for row in table(mined / "selected.csv")}
+        assert not left & {chosen[0]["path"], chosen[1]["path"]} and counts(mined)["excluded"] == 2
+    finally:
+        world.mine(wanted=["select"])
+
+
+def test_paddleclas_form_and_root(world, mined):
+    try:
+        world.mine(wanted=["select"], Select={"format": "paddleclas", "root": str(world.folder / "pool"), "floor": 3})
+        lines = (mined / "selected.txt").read_text().splitlines()
+        assert all(line.endswith(" 0") and not line.startswith("/") for line in lines)
+        weights = [float(w) for w in (mined / "selected_weights.txt").read_text().split()]
+        assert len(weights) == len(lines) and min(weights) >= 1
+    finally:
+        world.mine(wanted=["select"])
+
+
+def test_a_pool_inside_the_protected_folder_is_removed_whole(world):
+    out = world.mine("inside", Mine={"pool": [str(world.folder / "protected")]}, wanted=["dedup", "score", "select"])
+    assert len(table(out / "removed.csv")) == 4 and {row["stage"] for row in table(out / "removed.csv")} == {"path"}
+    assert (out / "selected.txt").read_text() == ""
+
+
+def test_copies_inside_the_pool_leave_the_largest(tmp_path, world):
+    pictures = tiles()
+    pool = tmp_path / "pool"
+    write(pool / "a small.jpg", pictures[4][::2, ::2])
+    write(pool / "b.png", pictures[4])
+    write(pool / "c mirrored.png", pictures[4][:, ::-1])
+    write(pool / "d same pixels.bmp", pictures[4])
+    write(pool / "e other.png", pictures[6])
+    out = world.mine("within", Mine={"pool": [str(pool)]}, Dedup={"within_pool": True})
+    rows = {Path(row["path"]).name: (Path(row["copy_of"]).name, row["stage"]) for row in table(out / "removed.csv")}
+    assert rows == {"a small.jpg": ("b.png", "pool hash"), "c mirrored.png": ("b.png", "pool hash"),
+                    "d same pixels.bmp": ("b.png", "pool pixels")}
+    assert counts(out)["scored"] == 2
+
+
+def test_an_embedding_proposes_what_the_hash_and_the_index_do_not(world):
+    off = {"hash": False, "thumbnail": False}
+    embedding = {"embedding": "MobileNetV3_small_x0_35", "embedding_weights": str(world.folder / "teacher.pdparams")}
+    out = world.mine("embedding", wanted=["dedup", "score", "select"], Dedup={**off, **embedding})
+    assert set(names(out / "removed.csv")) >= {"crop of 0.png", "mirror of 1.jpg", "bytes of 0.png"}
+
+
+def test_method_paper_compares_within_a_class_only(tmp_path, world):
+    pictures = tiles()
+    for i in (0, 1):
+        write(tmp_path / "val" / f"class{i}" / "v.png", pictures[i])
+        write(tmp_path / "pool" / f"class{i}" / "copy.jpg", pictures[i])
+    write(tmp_path / "pool" / "class1" / "copy of class 0.jpg", pictures[0])
+    paths = {"pool": [str(tmp_path / "pool")], "protect": [str(tmp_path / "val")]}
+    out = world.mine("paper", Mine=paths, Dedup={"method": "paper"})
+    assert sorted(names(out / "removed.csv")) == ["copy.jpg", "copy.jpg"]
+    with pytest.raises(ConfigError, match="no such name is on both sides"):
+        world.mine("paper2", Mine={**paths, "protect": [str(world.folder / "protected")]}, Dedup={"method": "paper"})
+
+
+def test_negatives_set_the_thresholds_and_the_report_says_so(tmp_path, world):
+    rng = np.random.default_rng(1)
+    photo = tiles()
+    for i in range(60):
+        y, x = rng.integers(0, 40, 2)
+        write(tmp_path / "neg" / f"{i}.png", np.roll(photo[4 + i % 8], int(rng.integers(1, 80)), 0)[y:y + 100, x:x + 100])
+    out = world.mine("calibrated", Dedup={"negatives": [str(tmp_path / "neg")], "false_alarms": 0.01})
+    found = json.loads((out / "thresholds.json").read_text())
+    assert found["cells"] >= 8 and found["estimates"]["cells"]["count"] == 60
+    assert "your negatives" in (out / "report.html").read_text()

@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         raise StoppedBySignal("the demo was stopped; start it again, it begins anew") from e
     seconds = time.monotonic() - began
     report = write_report(args.output / "report.html", story, seconds)
-    summary = {"seconds": round(time.monotonic() - began, 1), "rows": [row.summary() for row in story.rows]}
+    summary = {"seconds": round(time.monotonic() - began, 1), "rows": [row.summary() for row in story.rows],
+               "mining": story.mined.summary()}
     (args.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print("\n" + text_table(story, seconds))
     print(f"report: {report.resolve()}\nnumbers: {args.output / 'summary.json'}\n"

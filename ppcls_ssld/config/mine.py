@@ -26,8 +26,8 @@ _SECTIONS = ("Mine", "Dedup", "Teacher", "Score", "Select")
 
 @dataclass(frozen=True)
 class PoolSource:
-    """Where images come from: a folder, a list, a tar archive, a pattern. root: what a list's paths are relative to,
-    its own folder if None."""
+    """Where images come from. path: a folder, a list, a tar archive, an image, or a pattern such as `shards/*.tar`.
+    root: folder that the paths of a list are relative to, its own folder if None."""
 
     path: str
     root: str | None = None
@@ -153,6 +153,8 @@ def _read(tree: Mapping[str, Any]) -> MineConfig:
         root.take(name)
     root.done()
     general = root.section("Mine")
+    if not general.has("output_dir"):
+        fail("Mine.output_dir", "missing; say where everything goes (--output DIR)")
     values = general.fields(MineConfig, *_GENERAL)
     values["pool"] = _sources(general, "pool")
     values["protect"] = _sources(general, "protect")

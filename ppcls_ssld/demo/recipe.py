@@ -1,4 +1,4 @@
-"""The demo's four runs as configs: teacher, baseline, ssld, fine-tuning.
+"""The demo's runs as configs: teacher, mining, baseline, ssld, fine-tuning.
 
 Rates and crops were chosen on several splits of the digits. Baseline and ssld share the network, the first weights, the
 optimiser, the schedule and the number of image views; they differ in the images, in the loss, and in crop and dropout,
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .images import DELIMITER, DemoImages, Lists
+from .pool import Pool
 
 TEACHER = "ResNet18_vd"
 STUDENT = "MobileNetV3_small_x0_35"
@@ -54,16 +55,34 @@ class Recipe:
         """The bigger network, trained on every training image with its label."""
         return self._on_labels("teacher", {"name": TEACHER}, self.lists.teacher, len(self.images.train), TEACHER_EFFORT)
 
+    def mining(self, teacher_weights: str, pool: Pool, min_score: float) -> Tree:
+        """The images of the pool that are no copies of test images and that the teacher is sure of."""
+        calibrated = {"negatives": [str(pool.innocents)]} if pool.innocents else {}
+        # Where all images are small, the thumbnails find whatever the hashes would, and once is enough.
+        return {
+            "Mine": {"output_dir": str(self.output / "mining"), "pool": [str(self.lists.unlabelled), str(pool.folder)],
+                     "protect": [str(pool.protected)], "seed": self.seed},
+            "Dedup": {"hash": self.images.photographs, **calibrated},
+            "Teacher": {"name": TEACHER, "pretrained": teacher_weights},
+            "Score": {"image_size": SIDE_PX, "resize_short": SIDE_PX},
+            "Select": {"top_k": pool.top_k, "min_score": min_score, "control": False,
+                       "class_names": str(self.lists.classes)},
+        }
+
     def baseline(self) -> Tree:
         """The student, trained on the few labelled images."""
         return self._on_labels("baseline", {"name": STUDENT, "dropout_prob": 0.2}, self.lists.labelled,
                                len(self.images.labelled), BASELINE_EFFORT)
 
-    def ssld(self, teacher_weights: str) -> Tree:
-        """The same student on all training images, told nothing but the teacher's answers."""
+    def ssld(self, teacher_weights: str, mined: Path, mined_count: int) -> Tree:
+        """The same student on the labelled images and the mined ones, told nothing but the teacher's answers.
+
+        mined: the miner's list, of mined_count images.
+        """
+        # The miner's lists are for a reader's default delimiter.
         sources = [_source("labelled", self.lists.labelled),
-                   _source("unlabelled", self.lists.unlabelled, labelled=False)]
-        return self._distilled("ssld", teacher_weights, {}, sources, len(self.images.train), SSLD_EFFORT)
+                   {"name": "mined", "list": str(mined), "root": "/", "labelled": False}]
+        return self._distilled("ssld", teacher_weights, {}, sources, len(self.images.labelled) + mined_count, SSLD_EFFORT)
 
     def finetune(self, teacher_weights: str, student_weights: str) -> Tree:
         """Stage 2: the same loss on the labelled images alone, their labels still unread, from stage 1's student."""
@@ -138,8 +157,8 @@ def eval_ops() -> list[Tree]:
     return [_decode(), {"ResizeImage": {"resize_short": SIDE_PX}}, {"CropImage": {"size": SIDE_PX}}, _normalize()]
 
 
-def _source(name: str, list_file: Path, labelled: bool = True) -> Tree:
-    return {"name": name, "list": str(list_file), "root": "/", "labelled": labelled, "delimiter": DELIMITER}
+def _source(name: str, list_file: Path) -> Tree:
+    return {"name": name, "list": str(list_file), "root": "/", "labelled": True, "delimiter": DELIMITER}
 
 
 def _decode() -> Tree:

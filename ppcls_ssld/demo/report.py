@@ -20,12 +20,13 @@ from ..rng import Stream, generator
 from .charts import Line, line_chart
 from .images import by_class, spread
 from .recipe import STUDENT, TEACHER
+from .report_mining import mining_context
 from .story import Row, Story
 
 THUMB_PX = 64
 MOST_CLASSES_SHOWN = 24  # class by class; the rest is summed up in words
 LABELLED_SHOWN, UNLABELLED_SHOWN, TEST_SHOWN, FIXED_SHOWN, BROKEN_SHOWN, SOFT_SHOWN = 7, 143, 400, 12, 6, 4
-STAGES = {"teacher": "teacher", "baseline": "baseline", "ssld": "SSLD", "finetune": "fine-tuning", "export": "export",
+STAGES = {"teacher": "teacher", "mining": "mining", "baseline": "baseline", "ssld": "SSLD", "finetune": "fine-tuning", "export": "export",
           "other": "start, images, report"}
 
 
@@ -54,7 +55,8 @@ def _context(story: Story, seconds: float) -> dict[str, Any]:
         "parameters": {name: _short_number(count) for name, count in story.parameters.items()},
         "longest_name": max(map(len, images.classes)),
         "smaller": story.parameters[TEACHER] / story.parameters[STUDENT],
-        "views": story.views,
+        "views": story.views, "distilled": len(images.labelled) + len(story.mined.chosen),
+        "mining": mining_context(story, _thumbnail),
         "labelled": _labelled(story), "unlabelled": _unlabelled(story),
         "soft": _soft_answers(story),
         "accuracy_chart": Markup(_accuracy_chart(story)),

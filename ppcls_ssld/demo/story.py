@@ -1,4 +1,4 @@
-"""The demo's order of events: teacher, baseline, ssld, fine-tuning, export, prediction; what happened, as data."""
+"""The demo's order of events: teacher, mining, baseline, ssld, fine-tuning, export, prediction; what happened, as data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ..config import dump, load_config, resolve
+from ..config import dump, load_config, resolve, write
 from ..engine import read_metrics, train
 from ..errors import CheckpointError, ConfigError
 from .images import DemoImages, spread, write_lists
+from .mined import Mined, mine_pool
+from .pool import Pool, make_pool
 from .predict import Exported, Trained, export
 from .recipe import Recipe
 
 MARKER = "made_by_demo.txt"
 ASKED_OF_TEACHER = 128  # unlabelled images whose soft answers the report chooses from
+SURE_SHARE = 0.05  # of those; mining leaves out images of which the teacher is less sure than of so many of them
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Story:
     parameters: learned numbers of a network, by name. metrics: rows of metrics.jsonl, by run.
     views: images a run trained on, repeats counted. seconds: by stage, in order.
     probabilities: float32 [N, C] on the N test images, by row name.
+    pool, mined: the images without labels with what was planted among them, and what mining made of it.
     asked, teacher_says: some unlabelled images by index, and the teacher's probabilities on them, float32 [M, C].
     """
 
@@ -59,6 +63,8 @@ class Story:
     views: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+    pool: Pool | None = None
+    mined: Mined | None = None
     asked: list[int] = field(default_factory=list)
     teacher_says: np.ndarray | None = None
     exported: Exported | None = None
@@ -85,6 +91,7 @@ def tell(images: DemoImages, output: Path, seed: int, say: Callable[[str], None]
     """Run everything; `say` gets a line per stage. About three minutes on two cores."""
     story = Story(images, output, seed)
     lists = write_lists(images, output / "data")
+    pool = story.pool = make_pool(images, output / "data", seed)
     recipe = Recipe(images, lists, output, seed)
     few, every = len(images.labelled), len(images.train)
     tests = [item.path for item in images.test]
@@ -95,14 +102,21 @@ def tell(images: DemoImages, output: Path, seed: int, say: Callable[[str], None]
         story.asked = spread(len(images.unlabelled), ASKED_OF_TEACHER).tolist()
         story.teacher_says = _trained(story, "teacher").probabilities([images.unlabelled[i].path for i in story.asked])
 
+    say(f"mining: the pool holds {len(images.unlabelled):,} images without labels and {len(pool.planted):,} files that do "
+        "not belong there, copies of test images among them; the miner does not know which are which")
+    mined = story.mined = _mine(story, recipe, teacher, pool)
+    chosen = len(mined.chosen)
+    say(f"mining: {mined.line()}")
+
     say(f"baseline: a small network learns the {few} labelled images")
     _train(story, "baseline", recipe.baseline(), f"the {few} labelled images", few)
     with _Clock(story, "baseline"):
         story.probabilities["baseline"] = _trained(story, "baseline").probabilities(tests)
 
-    say(f"ssld: the same small network learns to agree with the teacher on all {every:,} images; it sees no label")
-    student = _train(story, "ssld", recipe.ssld(teacher),
-                     f"all {every:,} training images, no label: the teacher's answers", 0)
+    say(f"ssld: the same small network learns to agree with the teacher on the {few} labelled images, their labels unread, "
+        f"and the {chosen:,} mined ones")
+    student = _train(story, "ssld", recipe.ssld(teacher, mined.selected, chosen),
+                     f"the {few} and {chosen:,} mined images, no label: the teacher's answers", 0)
     with _Clock(story, "ssld"):
         story.probabilities["ssld"] = _trained(story, "ssld").probabilities(tests)
 
@@ -129,6 +143,21 @@ def _train(story: Story, run: str, tree: Mapping[str, Any], trained_on: str, lab
         network = config.Arch.network(config.Arch.infer_model_name).name
         story.rows.append(Row(name, network, trained_on, labels_used, result.last_top1, _command(file)))
     return _last_weights(story, run)
+
+
+def _mine(story: Story, recipe: Recipe, teacher: str, pool: Pool) -> Mined:
+    with _Clock(story, "mining"):
+        learned = np.sort(story.teacher_says.max(axis=1))
+        min_score = round(float(learned[int(SURE_SHARE * len(learned))]), 4)
+        file = story.output / "mining.yaml"
+        file.write_text(f"# The mining of `python -m ppcls_ssld demo`, seed {story.seed}. Again, into another folder:\n"
+                        f"# {mining_command(story.output)}\n" + write(recipe.mining(teacher, pool, min_score)),
+                        encoding="utf-8")
+        return mine_pool(story.images, pool, file)
+
+
+def mining_command(output: Path) -> str:
+    return f"python -m ppcls_ssld mine -c {output / 'mining.yaml'} --output {output / 'mining'}_again"
 
 
 def _export(story: Story, tests: list[str]) -> None:

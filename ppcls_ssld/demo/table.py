@@ -6,7 +6,7 @@ from .story import Story
 
 
 def text_table(story: Story, seconds: float) -> str:
-    """A table for the terminal, and what it means in two sentences."""
+    """A table for the terminal, and what it means in three sentences."""
     head = ("row", "network", "trained on", "labels", "top-1")
     cells = [(r.name, r.network, r.trained_on, f"{r.labels_used:,}", f"{r.top1:.1%}") for r in story.rows]
     widths = [max(len(line[i]) for line in (head, *cells)) for i in range(len(head))]
@@ -20,4 +20,5 @@ def text_table(story: Story, seconds: float) -> str:
                f"{len(story.images.labelled)} labels ({len(story.images.test)} test images, "
                f"seed {story.seed}, {seconds:.0f} s).")
     labels = "The teacher read the labels of all training images; of the students, only the baseline read any."
-    return "\n".join([line(head), line(tuple("-" * width for width in widths)), *map(line, cells), "", verdict, labels])
+    mined = f"Mining: {story.mined.line()}."
+    return "\n".join([line(head), line(tuple("-" * width for width in widths)), *map(line, cells), "", verdict, labels, mined])

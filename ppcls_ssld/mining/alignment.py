@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .fingerprint import luminance
+from .fingerprint import luminance, square
 from .thumbnails import Describer, ThumbnailConfig, mirrored
 from .types import Match
 
 _Window = tuple[float, float, float, float]
 _Start = tuple[bool, np.ndarray, _Window, _Window]  # mirrored?, relative transform [2, 3], both images' windows
+_SURE = 0.85  # a score at which no other alignment is tried
+_COARSE = 16  # side of the images that starts are chosen by
 _CELLS = 8  # a side; neighbouring pixels tell the same, so cells are counted as evidence and not pixels
 
 
@@ -33,10 +35,10 @@ class AlignmentConfig:
     structure in the overlap; flatter overlaps prove nothing.
     """
 
-    min_score: float = 0.55
+    min_score: float = 0.6
     starts: int = 2
-    steps: int = 20
-    min_correlation: float = 0.6
+    steps: int = 12
+    min_correlation: float = 0.7
     min_overlap: float = 0.4
     max_stretch: float = 1.4
     max_shear: float = 0.12
@@ -60,15 +62,13 @@ def best(query: np.ndarray, reference: np.ndarray, config: AlignmentConfig = Ali
 
 def best_each(query: np.ndarray, references: np.ndarray,
               config: AlignmentConfig = AlignmentConfig()) -> list[Match | None]:
-    """`best` with each reference, uint8 RGB [n, side, side, 3]; cheaper than one by one, and the same."""
+    """`best` with each reference, uint8 RGB [n, side, side, 3]; cheaper than one by one, with the same results."""
     if not len(references):
         return []
-    side = len(query)
-    describe = _describer(side)
-    described = describe(np.concatenate([query[None], references]))
-    greys = luminance(query), np.ascontiguousarray(luminance(query)[:, ::-1])
-    return [_best(greys, luminance(reference), _starts(described[0], known, describe.views, config.starts), config)
-            for reference, known in zip(references, described[1:])]
+    asked, grey = _described(query), luminance(query)
+    greys = grey, np.ascontiguousarray(grey[:, ::-1])
+    return [_best(greys, luminance(reference), _starts(asked, _described(reference), config.starts), config)
+            for reference in references]
 
 
 def _best(greys: tuple[np.ndarray, np.ndarray], reference: np.ndarray, starts: list[_Start],
@@ -84,33 +84,46 @@ def _best(greys: tuple[np.ndarray, np.ndarray], reference: np.ndarray, starts: l
         score = None if warp is None else _score(greys[flip], reference, warp, config)
         if score is not None and (found is None or score > found.score):
             found = Match(score, _relative(warp, len(reference), flip), flip)
-        if found is not None and found.score >= config.min_score:
+        if found is not None and found.score > _SURE:
             break
     return found
 
 
-@functools.lru_cache(maxsize=4)
-def _describer(side: int) -> Describer:
-    return Describer(ThumbnailConfig().reference_windows, side)
+def _described(image: np.ndarray) -> np.ndarray:
+    """float32 [windows, dim]. One image at a time: in a larger product the last bits would depend on the others."""
+    return _describer()(square(image, _COARSE)[None])[0]
 
 
-def _starts(asked: np.ndarray, known: np.ndarray, views: tuple[_Window, ...],
-            count: int) -> list[_Start]:
-    """The `count` most similar pairs of windows that are different transforms."""
-    similar = np.stack([asked @ known.T, mirrored(asked) @ known.T])
-    starts: list[_Start] = []
-    for place in np.argsort(-similar, axis=None, kind="stable"):
-        flip, one, two = np.unravel_index(place, similar.shape)
-        (x, y, width, height), (left, top, wide, high) = views[one], views[two]
-        if flip:
-            x = 1 - x - width  # a descriptor's mirror describes the mirrored window
-        across, down = wide / width, high / height
-        start = np.array([[across, 0, left - across * x], [0, down, top - down * y]])
-        if all(flip != other or abs(start - earlier).max() > 0.02 for other, earlier, *_ in starts):
-            starts.append((bool(flip), start, (x, y, width, height), views[two]))
-        if len(starts) == count:
-            break
-    return starts
+@functools.lru_cache(maxsize=1)
+def _describer() -> Describer:
+    return Describer(ThumbnailConfig().reference_windows, _COARSE)
+
+
+@functools.lru_cache(maxsize=1)
+def _all_starts() -> tuple[list[_Start], np.ndarray]:
+    """Every (mirrored?, query window, reference window) as a start, and bool [n, n]: which are nearly the same transform."""
+    views, starts = _describer().views, []
+    for flip in (False, True):
+        for x, y, width, height in views:
+            x = 1 - x - width if flip else x  # a descriptor's mirror describes the mirrored window
+            for left, top, wide, high in views:
+                across, down = wide / width, high / height
+                transform = np.array([[across, 0, left - across * x], [0, down, top - down * y]])
+                starts.append((flip, transform, (x, y, width, height), (left, top, wide, high)))
+    flips, transforms = np.array([s[0] for s in starts]), np.stack([s[1].ravel() for s in starts])
+    near = abs(transforms[:, None] - transforms).max(axis=2) < 0.02
+    return starts, near & (flips[:, None] == flips)
+
+
+def _starts(asked: np.ndarray, known: np.ndarray, count: int) -> list[_Start]:
+    """The starts of the `count` most similar pairs of windows, each another transform."""
+    starts, same = _all_starts()
+    similar = np.concatenate([(asked @ known.T).ravel(), (mirrored(asked) @ known.T).ravel()])
+    found = []
+    while len(found) < count:
+        found.append(int(similar.argmax()))
+        similar[same[found[-1]]] = -2
+    return [starts[i] for i in found]
 
 
 def _refine(one: np.ndarray, window: _Window, two: np.ndarray, warp: np.ndarray,

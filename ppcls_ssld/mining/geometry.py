@@ -19,24 +19,28 @@ class GeometryConfig:
     """When two images count as one. Lengths are pixels of the working images.
 
     cells: distinct cells, in both images, that must be matched; what `Match.score` is compared with.
-    ratio: largest distance to the nearest descriptor over distance to the second nearest.
+    seeds: pairs that must agree on a transform before it is looked at closely.
+    ratio: largest distance to the nearest descriptor over distance to the second nearest, of seeds.
     similarity: smallest cosine of two matched descriptors.
     scale, shear: largest plausible change of size, and of one axis against the other, either way.
     residual: largest distance of a matched point from where the transform puts it.
     cell: side of a cell.
     spread: smallest standard deviation of the matched points across their narrowest direction.
-    share: smallest share of matched cells among the keypoints where the images overlap, in the poorer of the two.
+    share: smallest share of matched cells among those with keypoints where the images overlap, in the poorer image.
+    coverage: smallest share of 4 x 4 blocks of the overlap with a match, of those with two keypoints in both images.
     """
 
     cells: int = 8
+    seeds: int = 4
     ratio: float = 0.9
-    similarity: float = 0.7
+    similarity: float = 0.88
     scale: float = 6.0
-    shear: float = 2.2
+    shear: float = 3.0
     residual: float = 4.0
     cell: float = 8.0
     spread: float = 6.0
-    share: float = 0.1
+    share: float = 0.2
+    coverage: float = 0.5
 
 
 def verify(query: Keypoints, reference: Keypoints, config: GeometryConfig = GeometryConfig(),
@@ -60,21 +64,28 @@ def verify(query: Keypoints, reference: Keypoints, config: GeometryConfig = Geom
 
 def verify_oriented(query: Keypoints, reference: Keypoints, config: GeometryConfig = GeometryConfig()) -> Match | None:
     """`verify` without the mirror."""
-    q, r = tentative(query.descriptors, reference.descriptors, config.ratio, config.similarity)
-    if len(q) < config.cells:
+    if min(len(query), len(reference)) < max(2, config.cells):
         return None
+    distances = _squared_distances(query.descriptors, reference.descriptors)
+    q, r = _nearest(distances, config.ratio, config.similarity)
+    if len(q) < config.seeds:
+        return None
+    affine = _best_transform(query, reference, q, r, config)
+    if affine is None:
+        return None
+    q, r = _guided(query, reference, distances, affine, config)
     source, target = query.points[q].astype(np.float64), reference.points[r].astype(np.float64)
-    inside, affine = _best_transform(source, target, query.sizes[q], reference.sizes[r],
-                                     query.angles[q], reference.angles[r], config)
-    score = min(_cells(source[inside], config.cell), _cells(target[inside], config.cell))
-    if score < config.cells:
+    score = min(_cells(source, config.cell), _cells(target, config.cell))
+    if score < config.cells or min(_spread(source), _spread(target)) < config.spread:
         return None
-    if min(_spread(source[inside]), _spread(target[inside])) < config.spread:
+    affine = _fit(source, target)
+    if affine is None or not _sound(affine, config):
         return None
-    if score < config.share * _overlap(query, reference, affine, config.cell):
+    cells, coverage = _agreement(query, reference, q, r, affine, config.cell)
+    if score < config.share * cells or coverage < config.coverage:
         return None
     sizes = np.array([query.width, query.height]), np.array([reference.width, reference.height])
-    pairs = np.hstack([(source[inside] + 0.5) / sizes[0], (target[inside] + 0.5) / sizes[1]])
+    pairs = np.hstack([(source + 0.5) / sizes[0], (target + 0.5) / sizes[1]])
     return Match(float(score), _relative(affine, *sizes).astype(np.float32), False, pairs.astype(np.float32))
 
 
@@ -82,20 +93,29 @@ def tentative(query: np.ndarray, reference: np.ndarray, ratio: float,
               similarity: float) -> tuple[np.ndarray, np.ndarray]:
     """Indices (of query, of reference) of mutual nearest neighbours that pass the ratio test in both directions.
 
-    Descriptors are uint8 [n, 128]. Distances are those of vectors of length 1.
+    Descriptors are uint8 [n, 128]; similarity: smallest cosine.
     """
     if min(len(query), len(reference)) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    cosine = query.astype(np.float32) @ reference.astype(np.float32).T  # whole numbers below 2^24: exact
-    nearest, back = cosine.argmax(axis=1), cosine.argmax(axis=0)
-    rows = np.flatnonzero((back[nearest] == np.arange(len(query)))
-                          & (cosine.max(axis=1) >= similarity * DESCRIPTOR_SCALE**2))
+    return _nearest(_squared_distances(query, reference), ratio, similarity)
+
+
+def _squared_distances(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """float32 [n, m], exact: whole numbers below 2^24."""
+    a, b = query.astype(np.float32), reference.astype(np.float32)
+    return np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b) - 2 * (a @ b.T)
+
+
+def _nearest(distances: np.ndarray, ratio: float, similarity: float) -> tuple[np.ndarray, np.ndarray]:
+    nearest, back = distances.argmin(axis=1), distances.argmin(axis=0)
+    rows = np.flatnonzero(back[nearest] == np.arange(len(nearest)))
+    best = distances[rows, nearest[rows]]
+    close = best <= 2 * (1 - similarity) * DESCRIPTOR_SCALE**2
+    rows, best = rows[close], best[close]
     columns = nearest[rows]
-    one = 2.0 * DESCRIPTOR_SCALE**2
-    best = one - 2.0 * cosine[rows, columns].astype(np.float64)
-    second = np.maximum(np.partition(cosine[rows], -2, axis=1)[:, -2],
-                        np.partition(cosine[:, columns], -2, axis=0)[-2]).astype(np.float64)
-    passed = best <= ratio**2 * (one - 2.0 * second)
+    second = np.minimum(np.partition(distances[rows], 1, axis=1)[:, 1],
+                        np.partition(distances[:, columns], 1, axis=0)[1])
+    passed = best < ratio**2 * second
     return rows[passed], columns[passed]
 
 
@@ -104,50 +124,76 @@ def paper_match_count(query: Keypoints, reference: Keypoints, ratio: float = 0.7
     way, counted without any geometry."""
     if len(query) < 1 or len(reference) < 2:
         return 0
-    cosine = query.descriptors.astype(np.float32) @ reference.descriptors.astype(np.float32).T
-    second, best = np.partition(cosine, (-2, -1), axis=1)[:, -2:].astype(np.float64).T
-    one = DESCRIPTOR_SCALE**2
-    return int(np.count_nonzero(one - best < ratio**2 * (one - second)))
+    best, second = np.partition(_squared_distances(query.descriptors, reference.descriptors), 1, axis=1)[:, :2].T
+    return int(np.count_nonzero(best < ratio**2 * second))
 
 
-def _best_transform(source: np.ndarray, target: np.ndarray, source_size: np.ndarray, target_size: np.ndarray,
-                    source_angle: np.ndarray, target_angle: np.ndarray,
-                    config: GeometryConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(indices of the pairs that agree, affine [2, 3] from source to target); no indices when nothing agrees."""
-    nothing = np.zeros(0, np.int64), np.eye(2, 3)
-    ratio = target_size.astype(np.float64) / source_size
-    turn = np.deg2rad(target_angle.astype(np.float64) - source_angle)
-    a = (ratio * np.exp(1j * turn))  # similarity of pair h: z -> a[h] z + b[h]
+def _best_transform(query: Keypoints, reference: Keypoints, q: np.ndarray, r: np.ndarray,
+                    config: GeometryConfig) -> np.ndarray | None:
+    """Affine [2, 3] that most pairs (q, r) agree on; None when fewer than `config.seeds` do."""
+    source, target = query.points[q].astype(np.float64), reference.points[r].astype(np.float64)
+    ratio = reference.sizes[r].astype(np.float64) / query.sizes[q]
+    turn = np.deg2rad(reference.angles[r].astype(np.float64) - query.angles[q])
+    a = ratio * np.exp(1j * turn)  # pair h proposes z -> w[h] + a[h] (z - z[h])
     z, w = source @ (1, 1j), target @ (1, 1j)
     plausible = (ratio <= config.scale) & (ratio >= 1 / config.scale)
     # Pair i agrees with the proposal of pair h when its point is near and its own similarity is alike. A proposal is
     # as exact as one keypoint's size and angle: a few per cent and degrees, so what is far from it may be off by more.
-    reach = np.abs(z[None] - z[:, None])
-    near = np.abs(a[:, None] * (z[None] - z[:, None]) + w[:, None] - w[None]) <= (
-        config.residual + 0.15 * reach * ratio[:, None])
+    offset = z[None] - z[:, None]
+    near = np.abs(a[:, None] * offset + w[:, None] - w[None]) <= (
+        config.residual + 0.15 * np.abs(offset) * ratio[:, None])
     alike = np.abs(np.log(a[None] / a[:, None])) <= 0.6
     agree = near & alike & plausible[:, None] & plausible[None]
     support = agree.sum(axis=1)
-    best, best_affine = nothing
+    best, most = None, config.seeds - 1
     for proposal in np.argsort(-support, kind="stable")[:4]:
-        if support[proposal] <= max(len(best), config.cells - 1):
+        if support[proposal] <= most:
             break
         inside = np.flatnonzero(agree[proposal])
+        affine = None
         for _ in range(4):
-            affine = _fit(source[inside], target[inside])
-            if affine is None or not _sound(affine, config):
-                inside = nothing[0]
+            fitted = _fit(source[inside], target[inside])
+            if fitted is None or not _sound(fitted, config):
                 break
-            residual = np.linalg.norm(source @ affine[:, :2].T + affine[:, 2] - target, axis=1)
-            limit = config.residual * max(1.0, np.sqrt(abs(np.linalg.det(affine[:, :2]))))
-            grown = np.flatnonzero((residual <= limit) & (np.abs(np.log(a / a[proposal])) <= 0.8))
-            if len(grown) < config.cells or np.array_equal(grown, inside):
+            affine = fitted
+            grown = np.flatnonzero((_residual(source, target, affine) <= _limit(affine, config))
+                                   & (np.abs(np.log(a / a[proposal])) <= 0.8))
+            if len(grown) < config.seeds or np.array_equal(grown, inside):
                 inside = grown
                 break
             inside = grown
-        if len(inside) > len(best):
-            best, best_affine = inside, affine
-    return best, best_affine
+        if affine is not None and len(inside) > most:
+            best, most = affine, len(inside)
+    return best
+
+
+def _guided(query: Keypoints, reference: Keypoints, distances: np.ndarray, affine: np.ndarray,
+            config: GeometryConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (of query, of reference) of the keypoints that are each other's nearest among those where the transform
+    puts them, at about the size and angle it gives them. No ratio test: what looks alike elsewhere does not matter."""
+    linear = affine[:, :2]
+    there = (query.points.astype(np.float64) @ linear.T + affine[:, 2]) @ (1, 1j)
+    apart = np.abs(there[:, None] - reference.points.astype(np.float64) @ (1, 1j))
+    scale = np.sqrt(np.linalg.det(linear))
+    angles = np.deg2rad(query.angles.astype(np.float64))
+    turned = np.angle((np.stack([np.cos(angles), np.sin(angles)], axis=1) @ linear.T) @ (1, 1j))
+    off = np.exp(1j * (turned[:, None] - np.deg2rad(reference.angles.astype(np.float64))))
+    size = np.abs(np.log(reference.sizes[None] / (query.sizes[:, None] * scale)))
+    possible = (apart <= _limit(affine, config)) & (off.real >= 0.8) & (size <= 0.6)
+    possible &= distances <= 2 * (1 - config.similarity) * DESCRIPTOR_SCALE**2
+    allowed = np.where(possible, distances, np.inf)
+    nearest, back = allowed.argmin(axis=1), allowed.argmin(axis=0)
+    q = np.flatnonzero((back[nearest] == np.arange(len(nearest))) & possible.any(axis=1))
+    return q, nearest[q]
+
+
+def _residual(source: np.ndarray, target: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(source @ affine[:, :2].T + affine[:, 2] - target, axis=1)
+
+
+def _limit(affine: np.ndarray, config: GeometryConfig) -> float:
+    """Largest residual in the reference's pixels; larger where the query's pixels are."""
+    return config.residual * max(1.0, float(np.sqrt(np.linalg.det(affine[:, :2]))))
 
 
 def _fit(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
@@ -180,16 +226,30 @@ def _spread(points: np.ndarray) -> float:
     return float(np.sqrt(max(np.linalg.eigvalsh(np.cov(points.T))[0], 0.0)))
 
 
-def _overlap(query: Keypoints, reference: Keypoints, affine: np.ndarray, cell: float) -> int:
-    """Cells with keypoints where the two images overlap, in the image with fewer of them."""
-    def seen(points: np.ndarray, to: np.ndarray, width: int, height: int) -> int:
-        there = points @ to[:, :2].T + to[:, 2]
-        inside = ((there >= 0) & (there <= (width - 1, height - 1))).all(axis=1)
-        return _cells(points[inside], cell)
+def _agreement(query: Keypoints, reference: Keypoints, q: np.ndarray, r: np.ndarray, affine: np.ndarray,
+               cell: float) -> tuple[int, float]:
+    """(cells with keypoints in the overlap, of the image with fewer; share of the overlap's blocks with a match).
 
-    back = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))[:2]
-    return min(seen(query.points, affine, reference.width, reference.height),
-               seen(reference.points, back, query.width, query.height))
+    Two photographs with the same caption agree in the caption alone; what else there is in the overlap then speaks
+    against them. Only blocks of which both images have two keypoints are counted.
+    """
+    linear = np.linalg.inv(affine[:, :2])
+    back = (reference.points - affine[:, 2]) @ linear.T  # the reference's points in the query
+    there = query.points @ affine[:, :2].T + affine[:, 2]
+    seen = ((there >= 0) & (there <= (reference.width - 1, reference.height - 1))).all(axis=1)
+    shown = ((back >= 0) & (back <= (query.width - 1, query.height - 1))).all(axis=1)
+    seen[q] = shown[r] = True
+    points = query.points[seen], back[shown]
+    low = np.minimum(points[0].min(axis=0), points[1].min(axis=0))
+    high = np.maximum(points[0].max(axis=0), points[1].max(axis=0))
+
+    def blocks(p: np.ndarray) -> np.ndarray:
+        return np.bincount(np.clip((p - low) / (high - low) * 4, 0, 3).astype(np.int64) @ (1, 4), minlength=16)
+
+    counted = np.minimum(blocks(points[0]), blocks(points[1])) >= 2
+    matched = (blocks(query.points[q]) > 0) & counted
+    cells = min(_cells(points[0], cell), _cells(reference.points[shown], cell))
+    return cells, matched.sum() / max(1, counted.sum())
 
 
 def _relative(affine: np.ndarray, source_size: np.ndarray, target_size: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import faiss
 import numpy as np
 
 from ..errors import DataError
-from .keypoints import mirrored, pack, unpack
+from .keypoints import DESCRIPTOR_SCALE, mirrored, pack, unpack
 from .types import Keypoints
 
 VERSION = 1
@@ -30,12 +30,13 @@ class IndexConfig:
     """How candidates are found.
 
     voters: keypoints of the image that vote. neighbours: descriptors each votes for.
-    probes: inverted lists looked into per descriptor. min_votes: fewest agreeing votes that make a candidate.
+    similarity: smallest cosine of a vote. probes: inverted lists looked into per descriptor. min_votes: fewest agreeing votes that make a candidate.
     seed: of the clustering. threads: FAISS's, for the whole process.
     """
 
-    voters: int = 160
+    voters: int = 128
     neighbours: int = 4
+    similarity: float = 0.92
     probes: int = 4
     min_votes: int = 5
     seed: int = 0
@@ -170,7 +171,8 @@ class KeypointIndex:
         voters = _spread_voters(query, self.config.voters)
         both = voters, mirrored(voters)
         descriptors = np.concatenate([image.descriptors for image in both]).astype(np.float32)
-        _, found = self.index.search(descriptors, self.config.neighbours)
+        distances, found = self.index.search(descriptors, self.config.neighbours)
+        found[distances > 2 * (1 - self.config.similarity) * DESCRIPTOR_SCALE**2] = -1
         found = found.reshape(2, len(voters), -1)
         candidates = []
         for flipped, image in enumerate(both):

@@ -17,24 +17,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ..config.mine import PoolSource
 from ..errors import CheckpointError, DataError
 from .sources import Source, names_of, recognise
 
 _RUN = 1 << 20  # names sorted at once
 _BATCH = 1 << 16  # names in a record batch of the file: all but the last have as many
 _SCHEMA = pa.schema([("name", pa.string()), ("source", pa.uint16())])
-
-
-@dataclass(frozen=True)
-class PoolSource:
-    """Where images are.
-
-    path: a folder, a list, a tar archive, an image, or a pattern such as `shards/*.tar`. root: folder that the paths
-    of a list are relative to, its own folder if None.
-    """
-
-    path: str
-    root: str | None = None
 
 
 @dataclass(frozen=True)

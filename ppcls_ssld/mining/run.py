@@ -6,6 +6,8 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from .. import parallel
 from ..config.mine import MineConfig
 from ..errors import ConfigError
@@ -16,6 +18,7 @@ from .dedup import Thresholds
 from .false_alarms import leave_one_out
 from .outputs import write_json
 from .results import class_names_of, write_results
+from .score import check_teacher
 from .workspace import Workspace, read_json
 
 STAGES = ("dedup", "score", "select")
@@ -31,6 +34,8 @@ def mine(config: MineConfig, wanted: Sequence[str] = STAGES, dry_run: bool = Fal
     if wanted != ["dedup"] and config.Teacher is None:
         raise ConfigError("no teacher: give --teacher ARCH and --teacher-weights FILE (or run `mine dedup` alone)")
     parallel.init(config.device)
+    if "score" in wanted and parallel.is_main():
+        check_teacher(config)  # now, and not after hours of dedup
     ws = Workspace(config, say)
     if "dedup" in wanted:
         stages.dedup(ws)
@@ -42,6 +47,7 @@ def mine(config: MineConfig, wanted: Sequence[str] = STAGES, dry_run: bool = Fal
         ws.say(_summary(ws, choice))
         if not dry_run:
             names = class_names_of(ws, len(choice.before))
+            ws.keep_config()
             written = write_choice(choice, ws.pool, config.Select, names, ws.folder)
             with ws.clock("report"):
                 estimates = _estimates(ws, Thresholds(dedup["cells"], dedup["correlation"], dedup["matches"]))
@@ -52,10 +58,22 @@ def mine(config: MineConfig, wanted: Sequence[str] = STAGES, dry_run: bool = Fal
 
 
 def _summary(ws: Workspace, choice: Choice) -> str:
-    short = int((choice.after < ws.config.Select.top_k).sum())
-    return (f"chosen: {len(choice.images):,} of {choice.scored:,} scored images for {len(choice.after):,} classes, "
-            f"{choice.after.min():,} to {choice.after.max():,} a class; {short:,} classes have fewer than "
-            f"{ws.config.Select.top_k:,}")
+    config = ws.config.Select
+    lines = [f"chosen: {len(choice.images):,} of {choice.scored:,} scored images"
+             + (f", {choice.excluded:,} excluded" if choice.excluded else "")
+             + (f", {choice.above_min:,} at or above {config.min_score:g}" if config.min_score is not None else ""),
+             f"  a class: {_spread(choice.after)} images; {int((choice.after < config.top_k).sum()):,} of "
+             f"{len(choice.after):,} classes have fewer than {config.top_k:,}"]
+    last = [choice.selection.scores[choice.selection.classes == c][-1] for c in np.flatnonzero(choice.after)[:1000]]
+    if last:
+        lines.append(f"  {config.score} of the last image of a class: {_spread(np.array(last), '.4g')}")
+    if choice.weights is not None and len(choice.weights):
+        lines.append(f"  sampling weights: {_spread(choice.weights, '.3g')}, {choice.weights.sum():,.0f} views a pass")
+    return "\n".join(lines)
+
+
+def _spread(values: np.ndarray, form: str = ",.0f") -> str:
+    return " / ".join(f"{v:{form}}" for v in (values.min(), np.median(values), values.max())) + " (least, median, most)"
 
 
 def _estimates(ws: Workspace, thresholds: Thresholds) -> dict[str, tuple[Estimate, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ..arch import Teacher, build_teacher, known_class_num
+from ..arch import Teacher, build_network, build_teacher, check_name, initialise, known_class_num
 from ..config import plain
 from ..config.mine import MineConfig
 from ..config.schema import Entry
@@ -44,6 +44,15 @@ def score_settings(config: MineConfig, dedup: str) -> dict[str, Any]:
             "paddle": paddle.__version__}
 
 
+def check_teacher(config: MineConfig) -> None:
+    """ConfigError or WeightsError when the teacher cannot be built, or its weights are not there or do not fit."""
+    network = _teacher_of(config)
+    check_name(network)
+    if isinstance(network.pretrained, str) and "://" not in network.pretrained:
+        file_digest(network.pretrained)
+        initialise(build_network(network, config.class_num or known_class_num(network)), network)
+
+
 def load_teacher(config: MineConfig, class_num: int) -> Teacher:
     """The frozen teacher. WeightsError when its weights do not fit."""
     size = config.Score.image_size
@@ -62,8 +71,9 @@ def score_blocks(config: MineConfig, listing: Listing, blocks: Mapping[int, tupl
                           transforms_of(config), config.Score.batch_size, workers)
     for (block, (positions, ids)), answer in zip(blocks.items(), answers):
         row = np.searchsorted(positions, answer.index)
+        logits = answer.outputs if len(row) else np.zeros((0, settings["class_num"]), np.float32)
         write_part(folder, block, {"index": answer.index, "name": [listing.name(i) for i in answer.index.tolist()],
-                                   "id": ids[row], **sparse(answer.outputs, config.Score.classes_stored)},
+                                   "id": ids[row], **sparse(logits, config.Score.classes_stored)},
                    "score", settings)
         progress(block)
 

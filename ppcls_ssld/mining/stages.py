@@ -19,6 +19,7 @@ from .dedup import Cascade, Task, Thresholds, columns_of, tasks_of
 from .embedding import Embedding
 from .false_alarms import calibrate
 from .geometry import GeometryConfig
+from .keypoint_index import IndexConfig
 from .keypoints import KeypointConfig
 from .outputs import write_json
 from .protected import Protected
@@ -37,8 +38,7 @@ def protect(ws: Workspace) -> Protected:
         ws.say("warning: nothing is protected (--protect); copies of your validation images may stay in the pool")
         return Protected(None, None)
     folder, config = ws.folder / "protected", ws.config
-    settings = {"algorithm": ALGORITHM, "listing": ws.about["protected"]["digest"], **asdict(KeypointConfig()),
-                "max_pixels": config.max_pixels, "min_side": config.min_side}
+    settings = {"algorithm": ALGORITHM, "listing": ws.about["protected"]["digest"], **_feature_settings(ws)}
     done = folder / "protected.json"
     if not (done.is_file() and read_json(done)["settings"] == settings):
         made_in, blocks = folder / f"parts-{digest_of(settings)}", Blocks(len(ws.protected))
@@ -71,6 +71,7 @@ def dedup(ws: Workspace) -> None:
     thresholds = thresholds_of(ws, protected)
     settings, folder = dedup_settings(ws, thresholds), ws.folder / "dedup"
     mine = ws.mine(missing(folder, len(ws.blocks), "dedup", settings))
+    ws.keep_config()
     cascade = Cascade(config.Dedup, protected, thresholds, config.max_pixels, config.min_side)
     with ws.clock("dedup"), Stoppable("dedup") as stop, ws.bar("dedup", ws.blocks, mine) as bar:
         for block, rows in ws.by_block(cascade, mine, _dedup_tasks(ws, mine)):
@@ -109,7 +110,12 @@ def dedup_settings(ws: Workspace, thresholds: Thresholds) -> dict[str, Any]:
     stages = ("method", "bytes", "pixels", "hash", "keypoints", "thumbnail", "embedding", "embedding_weights", "candidates")
     return {"algorithm": ALGORITHM, "pool": ws.about["pool"]["digest"], "protected": ws.about["protected"]["digest"],
             "block_size": ws.blocks.size, **asdict(thresholds), **{stage: getattr(config, stage) for stage in stages},
-            "max_pixels": ws.config.max_pixels, "min_side": ws.config.min_side}
+            **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "alignment": asdict(AlignmentConfig())}
+
+
+def _feature_settings(ws: Workspace) -> dict[str, Any]:
+    return {"max_pixels": ws.config.max_pixels, "min_side": ws.config.min_side, "extraction": asdict(KeypointConfig()),
+            "index": asdict(IndexConfig())}
 
 
 def _dedup_tasks(ws: Workspace, blocks: Sequence[int]) -> Iterator[list[Task]]:
@@ -163,6 +169,7 @@ def score(ws: Workspace) -> None:
     dedup_of = finished_dedup(ws)
     settings, folder = left_settings(ws, dedup_of), ws.folder / "score"
     mine, copies = ws.mine(missing(folder, len(ws.blocks), "score", settings)), copies_of(ws)
+    ws.keep_config()
 
     def left(block: int) -> tuple[np.ndarray, np.ndarray]:
         part = read_part(ws.folder / "dedup", block, "dedup", dedup_of, ("index", "id", "status"))

@@ -33,7 +33,7 @@ class ThumbnailConfig:
     """share: side of the windows relative to the image's. min_similarity: cosine below which nothing is a candidate."""
 
     share: float = 0.84
-    min_similarity: float = 0.5
+    min_similarity: float = 0.6
 
     @property
     def query_windows(self) -> tuple[tuple[float, float, float, float], ...]:

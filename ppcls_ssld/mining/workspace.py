@@ -57,7 +57,12 @@ class Workspace:
         with self.clock("list"):
             self.list_images("pool", self.config.pool)
             self.list_images("protected", self.config.protect)
-        write_atomic(self.folder / "config.yaml", dump_mine(self.config))
+
+    def keep_config(self) -> None:
+        """Write DIR/config.yaml, from which a later stage takes its settings. Called once they are known to fit what is
+        in DIR: a refused setting must not stay there."""
+        if self.rank == 0:
+            write_atomic(self.folder / "config.yaml", dump_mine(self.config))
 
     def list_images(self, name: str, sources: Sequence[PoolSource]) -> Listing | None:
         """Write DIR/listing/NAME.arrow and NAME.json, unless they are there for the same sources."""
@@ -67,6 +72,10 @@ class Workspace:
             self.say(f"{name}: {read_json(about)['count']:,} images, listed before; delete {target.parent} and what was "
                      "made from it to list them anew" if sources else f"{name}: none")
         else:
+            if about.is_file() and any((self.folder / "dedup").glob("part-*")):
+                raise ConfigError(f"{self.folder}: holds results over other images ({name}: "
+                                  f"{', '.join(path for path, _ in read_json(about)['asked']) or 'none'}); choose another "
+                                  "--output, or delete that folder")
             report = write_listing(sources, target) if sources else None
             write_json(about, {
                 "asked": asked, "digest": Listing.open(target).digest() if report else "",

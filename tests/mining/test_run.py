@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mining_world import CLASSES, TILE, make_world, results, tiles, write
+from mining_world import CLASSES, ROOT, TILE, make_world, results, tiles, write
 from ppcls_ssld.config.schema import LoaderConfig, SourceConfig
 from ppcls_ssld.data import TrainReader
-from ppcls_ssld.errors import ConfigError
+from ppcls_ssld.errors import EXIT_DISK, ConfigError, DataError, WeightsError
 from ppcls_ssld.mining import stages
 
 
@@ -243,3 +243,50 @@ def test_negatives_set_the_thresholds_and_the_report_says_so(tmp_path, world):
     found = json.loads((out / "thresholds.json").read_text())
     assert found["cells"] >= 8 and found["estimates"]["cells"]["count"] == 60
     assert "your negatives" in (out / "report.html").read_text()
+
+
+def test_a_full_disk_ends_with_a_word_and_loses_nothing(world, mined):
+    """The disk is full at 12 KB a file, which some listing, part or index exceeds."""
+    out = world.folder / "full"
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000)); "
+    code = limit + "from ppcls_ssld.cli.main import main; sys.exit(main(['mine', *sys.argv[1:]]))"
+    done = subprocess.run([sys.executable, "-c", code, *world.command("full")[1:]], cwd=ROOT, capture_output=True,
+                          text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == EXIT_DISK, done.stderr[-2000:]
+    assert "error:" in done.stderr and "MiB free" in done.stderr or "free some" in done.stderr
+    assert not (out / "selected.txt").exists()
+    assert results(world.mine("full")) == results(mined)
+
+
+def test_a_margin_survives_blocks_without_images(world):
+    out = world.mine("margin", Mine={"block_size": 2}, Select={"score": "margin", "classes_per_image": 2, "once": False})
+    rows = table(out / "selected.csv")
+    assert rows and all(-1 <= float(row["score"]) <= 1 for row in rows)
+    assert len({row["path"] for row in rows}) < len(rows)
+
+
+def test_a_pool_without_one_readable_image_gives_empty_lists(world, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    out = world.mine("unreadable", Mine={"pool": [str(tmp_path / "a.jpg")]})
+    assert (out / "selected.txt").read_text() == "" and counts(out)["unreadable"] == 1
+
+
+def test_without_a_protected_set_the_rest_still_works(world):
+    said = []
+    out = world.mine("unprotected", said=said, Mine={"protect": []})
+    assert counts(out)["scored"] == 20 and any("nothing is protected" in line for line in said)
+
+
+def test_another_pool_in_the_same_folder_is_refused_and_nothing_is_touched(world, mined):
+    before = {path: path.read_bytes() for path in sorted(mined.rglob("*")) if path.is_file() and "seconds" not in path.name}
+    with pytest.raises(ConfigError, match="holds results over other images"):
+        world.mine(Mine={"pool": [str(world.folder / "protected")]})
+    with pytest.raises(DataError, match="cannot be read"):
+        world.mine(wanted=["select"], Select={"class_names": "nowhere.txt"})
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_teacher_that_does_not_fit_is_refused_before_the_first_image(world):
+    with pytest.raises(WeightsError, match="must be loaded whole"):
+        world.mine("misfit", Teacher={"class_num": CLASSES + 1})
+    assert not (world.folder / "misfit").exists()

@@ -33,7 +33,7 @@ EDITS = {
     "dark": lambda i: i // 2,
     "grey": lambda i: cv2.cvtColor(cv2.cvtColor(i, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
     "shift": lambda i: np.roll(i, (2, -2), axis=(0, 1)),
-    "crop of a corner": lambda i: cut(i, 0, 0, 27),
+    "crop of a corner": lambda i: cut(i, 0, 0, 29),
     "crop of the right": lambda i: cut(i, 4, 2, 28),
     "mirrored crop": lambda i: cut(i, 0, 4, 28)[:, ::-1],
     "border": lambda i: thumbnail(cv2.copyMakeBorder(i, 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=(255, 255, 255))),
@@ -51,7 +51,7 @@ def test_edits_of_a_reference_propose_it(thumbnails, index, edit):
 @pytest.mark.parametrize("edit", ["crop of a corner", "mirrored crop", "border"])
 def test_the_original_of_an_edited_reference_proposes_it(thumbnails, edit):
     ids, similarities = ThumbnailIndex(np.stack([EDITS[edit](i) for i in thumbnails])).search(thumbnails, 6)
-    assert (ids == np.arange(len(ids))[:, None]).any(axis=1).mean() >= 0.88
+    assert (ids == np.arange(len(ids))[:, None]).any(axis=1).mean() >= 0.95
 
 
 def test_an_image_finds_itself_and_its_mirror_with_similarity_one(thumbnails, index):

@@ -27,7 +27,7 @@ from ppcls_ssld.data import pixels  # noqa: E402
 from ppcls_ssld.mining import alignment, fingerprint  # noqa: E402
 from ppcls_ssld.mining.thumbnails import ThumbnailIndex, thumbnail  # noqa: E402
 
-BANDS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
+BANDS = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
 HASH_BITS, TOP, BLOCK = 6, 6, 1024
 JUDGED = Path(__file__).with_name("cifar10_judged.json")
 CONFIG = alignment.AlignmentConfig()

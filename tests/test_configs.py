@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ppcls_ssld.arch import check_name
 from ppcls_ssld.config import load_config
+from ppcls_ssld.config.mine import load_mine
 from ppcls_ssld.data import check_transforms
 from ppcls_ssld.engine.task import build_loss
 from ppcls_ssld.optim import build_schedule
@@ -36,3 +38,11 @@ def test_stage_two_starts_from_the_student_of_stage_one():
         first, second = load_config(ROOT / "ssld" / path.name), load_config(path)
         assert second.Arch.network("Student").pretrained == f"{first.Global.output_dir}/best_model"
         assert all(source.labelled for source in second.DataLoader.Train.sources)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mining").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_mining_recipe_loads_and_names_a_backbone_of_paddleclas(path):
+    config = load_mine(path)
+    check_name(config.Teacher)
+    assert config.protect and config.Select.top_k > 0
+    assert path.read_text().startswith("#")

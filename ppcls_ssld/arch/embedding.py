@@ -40,8 +40,8 @@ def build_embedder(config: NetworkConfig, image_shape: Sequence[int], device: st
     parent, _, name = path.rpartition(".")
     owner = dict(network.named_sublayers(include_self=True))[parent]
     if not isinstance(getattr(owner, name), paddle.nn.Linear):
-        raise ConfigError(f"{config.name}: its classifier '{path}' is a {type(getattr(owner, name)).__name__}; features "
-                          "are taken before a Linear, so choose another backbone")
+        raise ConfigError(f"{config.name}: its classifier '{path}' is a {type(getattr(owner, name)).__name__}; "
+                          "features are taken before a Linear, so choose another backbone")
     setattr(owner, name, paddle.nn.Identity())
     with tempfile.TemporaryDirectory(prefix="embedder_") as folder:
         prefix = os.path.join(folder, "inference")

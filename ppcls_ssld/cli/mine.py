@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add = _Adder(parser.add_argument_group("data"))
     add("--pool", "Mine.pool", nargs="+", metavar="PATH", help="folders, lists, tar archives, patterns; read in place")
-    add("--protect", "Mine.protect", nargs="+", metavar="PATH", help="validation and test images: no copy of them stays")
+    add("--protect", "Mine.protect", nargs="+", metavar="PATH",
+        help="validation and test images, of which no copy is to stay")
     add("--output", "Mine.output_dir", metavar="DIR", help="where everything goes")
     add("--device", "Mine.device", metavar="DEVICE", help="of the teacher; default cpu")
     add("--workers", "Mine.num_workers", type=int, metavar="N", help="processes that read and compare images")
@@ -36,10 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--embedding", "Dedup.embedding", metavar="ARCH", help="backbone whose features propose further candidates")
     add("--embedding-weights", "Dedup.embedding_weights", metavar="FILE", help="its weights")
     add("--within-pool", "Dedup.within_pool", const=True, action="store_const",
-        help="of copies inside the pool keep one: most pixels, then most bytes, then first name")
+        help="of copies inside the pool keep one: most pixels, then first name")
     add("--negatives", "Dedup.negatives", nargs="+", metavar="PATH", help="images that are surely no copies of the "
         "protected ones: the thresholds are calibrated on them")
-    add("--false-alarms", "Dedup.false_alarms", type=float, metavar="RATE", help="what calibration aims at; default 1e-3")
+    add("--false-alarms", "Dedup.false_alarms", type=float, metavar="RATE",
+        help="what calibration aims at; default 1e-3")
 
     add = _Adder(parser.add_argument_group("score"))
     add("--teacher", "Teacher.name", metavar="ARCH", help="PaddleClas backbone")

@@ -40,8 +40,10 @@ class Blocks:
 
 
 def share(blocks: Sequence[int], rank: int, world: int) -> list[int]:
-    """This rank's part of the blocks that are still to do. By number and not by place in the list: a rank that looks later
-    finds fewer missing."""
+    """This rank's part of the blocks that are still to do.
+
+    By number and not by place in the list: a rank that looks later finds fewer missing.
+    """
     return [block for block in blocks if block % world == rank]
 
 

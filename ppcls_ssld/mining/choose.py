@@ -42,7 +42,8 @@ def choose(config: MineConfig, parts: Callable[[Sequence[str]], Iterable[dict]],
     """parts: column names -> the score parts, one after the other; they are read once, and again for the control."""
     select = config.Select
     if select.classes_per_image > class_num:
-        raise ConfigError(f"Select.classes_per_image: {select.classes_per_image}, but the teacher knows {class_num} classes")
+        raise ConfigError(f"Select.classes_per_image: {select.classes_per_image}, but the teacher knows {class_num} "
+                          "classes")
     listed_names, listed_ids = read_exclusions(select.exclude)
     columns = [*_COLUMNS, "name"] if listed_names else list(_COLUMNS)
     selector = Selector(class_num, select.top_k, select.classes_per_image, select.once, select.min_score)

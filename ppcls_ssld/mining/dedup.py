@@ -32,7 +32,7 @@ WEAK_CELLS, WEAK_CORRELATION = 5, 0.5  # of evidence that is noted although it r
 
 @dataclass(frozen=True)
 class Thresholds:
-    """cells: of keypoints. correlation: of hash and thumbnail. matches: of method paper. A score at or above removes."""
+    """A score at or above removes. cells: of keypoints. correlation: of hash and thumbnail. matches: of method paper."""
 
     cells: int
     correlation: float
@@ -64,8 +64,8 @@ class Evidence:
 class Cascade:
     """Work of one process on the pool: a Task -> rows of a dedup part."""
 
-    def __init__(self, config: DedupConfig, protected: Protected, thresholds: Thresholds, max_pixels: int, min_side: int,
-                 keypoints: KeypointConfig = KeypointConfig(), geometry: GeometryConfig = GeometryConfig()):
+    def __init__(self, config: DedupConfig, protected: Protected, thresholds: Thresholds, max_pixels: int,
+                 min_side: int, keypoints: KeypointConfig = KeypointConfig(), geometry: GeometryConfig = GeometryConfig()):
         self._config, self._protected, self._thresholds = config, protected, thresholds
         self._max_pixels, self._min_side = max_pixels, min_side
         self._keypoints = keypoints

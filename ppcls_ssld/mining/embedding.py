@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import parallel
 from ..arch import build_embedder
+from ..config import plain
 from ..config.schema import NetworkConfig
 from ..errors import CheckpointError, ConfigError
 from .blocks import Blocks
@@ -31,14 +32,14 @@ class Embedding:
         if not config.Dedup.embedding_weights:
             raise ConfigError(f"Dedup.embedding: {config.Dedup.embedding} without weights proposes at random; give "
                               "--embedding-weights FILE, or leave --embedding out")
-        network = NetworkConfig(role="Embedding", name=config.Dedup.embedding, pretrained=config.Dedup.embedding_weights,
-                                frozen=True, bn_mode="eval")
+        network = NetworkConfig(role="Embedding", name=config.Dedup.embedding, frozen=True, bn_mode="eval",
+                                pretrained=config.Dedup.embedding_weights)
         size = config.Score.image_size
         self._network = build_embedder(network, (3, size, size), config.device, config.threads)
         self._config, self._workers, self._threads = config, ws.workers, config.threads
         self._top = config.Dedup.candidates
         key = digest_of({"listing": ws.about["protected"]["digest"], "embedding": config.Dedup.embedding,
-                         "weights": str(config.Dedup.embedding_weights), "size": size, "short": config.Score.resize_short})
+                         "weights": str(config.Dedup.embedding_weights), "transforms": plain(transforms_of(config))})
         file = ws.folder / "protected" / f"features-{key}.npz"
         if not file.is_file():
             parallel.barrier()  # all have seen that it is to be made
@@ -47,7 +48,8 @@ class Embedding:
             parallel.barrier()
         with np.load(file, allow_pickle=False) as arrays:
             self._position, features = arrays["position"], arrays["features"]
-        self._index = faiss.IndexScalarQuantizer(features.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        self._index = faiss.IndexScalarQuantizer(features.shape[1], faiss.ScalarQuantizer.QT_fp16,
+                                                 faiss.METRIC_INNER_PRODUCT)
         self._index.add(features.astype(np.float32))
 
     def propose(self, pool: Listing, ranges: Sequence[range]) -> Iterator[list[tuple[int, ...]]]:
@@ -84,7 +86,8 @@ class Embedding:
             os.replace(new, file)
         except OSError as e:
             new.unlink(missing_ok=True)
-            raise CheckpointError(f"{file}: cannot be written ({e.strerror or e}); free some space and start again") from e
+            raise CheckpointError(f"{file}: cannot be written ({e.strerror or e}); free some space, then start the same "
+                                  "command again") from e
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -26,27 +26,27 @@ STAGES = {"correlation": ("hash", "thumbnail"), "cells": ("keypoints", "embeddin
 
 
 class _Scorer:
-    """Work of one process: names -> the highest score of each threshold's stages, 0 without evidence; or None."""
+    """Work of one process: names -> the highest score of each threshold's stages, 0 without evidence.
+
+    Images that cannot be read are left out.
+    """
 
     def __init__(self, ws: Workspace, protected: Protected):
         config = ws.config
         self._cascade = Cascade(config.Dedup, protected, _NEVER, config.max_pixels, config.min_side)
         self._protected, self._limits, self._archives = protected, (config.max_pixels, config.min_side), Archives()
 
-    def __call__(self, names: Sequence[str]) -> list[dict[str, float] | None]:
-        seen = [look(name, self._archives, *self._limits) for name in names]
-        readable = [s for s in seen if isinstance(s, Look)]
+    def __call__(self, names: Sequence[str]) -> list[dict[str, float]]:
+        readable = [s for name in names if isinstance(s := look(name, self._archives, *self._limits), Look)]
         without = [-1 if (at := self._protected.position(s.name)) is None else at for s in readable]
-        found = iter(self._cascade.evidence(readable, without=without))
         return [{key: max((e.match.score for e in evidence if e.stage in stages), default=0.0)
-                 for key, stages in STAGES.items()} if isinstance(s, Look) and (evidence := next(found)) is not None else None
-                for s in seen]
+                 for key, stages in STAGES.items()} for evidence in self._cascade.evidence(readable, without=without)]
 
 
 def scores_of_innocents(ws: Workspace, protected: Protected, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Per threshold, the worst score of each readable image against all protected images but itself."""
     tasks = [names[i:i + _TASK] for i in range(0, len(names), _TASK)]
-    rows = [row for part in stream(_Scorer(ws, protected), tasks, ws.workers) for row in part if row is not None]
+    rows = [row for part in stream(_Scorer(ws, protected), tasks, ws.workers) for row in part]
     return {key: np.array([row[key] for row in rows]) for key in STAGES}
 
 
@@ -60,10 +60,10 @@ def calibrate(ws: Workspace, protected: Protected) -> dict[str, Any]:
     scores = scores_of_innocents(ws, protected, listing.names(0, len(listing)))
     cells, of_cells = threshold_for(scores["cells"].astype(np.int64), config.false_alarms / 2)
     correlation, of_correlation = threshold_for(scores["correlation"], config.false_alarms / 2)
-    if cells < GeometryConfig().cells:
-        cells, of_cells = GeometryConfig().cells, estimate(scores["cells"], GeometryConfig().cells)
-    if correlation < AlignmentConfig().min_score:
-        correlation, of_correlation = AlignmentConfig().min_score, estimate(scores["correlation"], AlignmentConfig().min_score)
+    if cells < (least := GeometryConfig().cells):
+        cells, of_cells = least, estimate(scores["cells"], least)
+    if correlation < (least := AlignmentConfig().min_score):
+        correlation, of_correlation = least, estimate(scores["correlation"], least)
     ws.say(f"calibrated on {of_cells.count:,} negatives: {cells:.0f} cells, correlation {correlation:.3f}")
     return {"cells": int(cells), "correlation": correlation,
             "estimates": {"cells": asdict(of_cells), "correlation": asdict(of_correlation)}}

@@ -52,4 +52,5 @@ def look(name: str, archives: Archives, max_pixels: int, min_side: int) -> Look 
         return Unreadable(name, content_id, str(e).removeprefix(f"{name}: "))
     except MemoryError:
         return Unreadable(name, content_id, "there is not enough memory to decode it; lower Mine.max_pixels")
-    return Look(name, content_id, pixel_digest(pixels), perceptual_hash(pixels), thumbnail(pixels), pixels, header.kinds)
+    return Look(name, content_id, pixel_digest(pixels), perceptual_hash(pixels), thumbnail(pixels), pixels,
+                header.kinds)

@@ -29,7 +29,7 @@ VERSION = 1
 class IndexConfig:
     """How candidates are found.
 
-    voters: keypoints of the image that vote. neighbours: descriptors each votes for.
+    voters: keypoints of the image that vote; the first come from all over it. neighbours: descriptors each votes for.
     similarity: smallest cosine of a vote. probes: inverted lists looked into per descriptor. min_votes: fewest agreeing votes that make a candidate.
     seed: of the clustering. threads: FAISS's, for the whole process.
     """
@@ -168,7 +168,7 @@ class KeypointIndex:
         """At most `top` candidates, most votes first; none below `min_votes`."""
         if self.index is None or len(query) < self.config.min_votes:
             return []
-        voters = _spread_voters(query, self.config.voters)
+        voters = _first(query, self.config.voters)
         both = voters, mirrored(voters)
         descriptors = np.concatenate([image.descriptors for image in both]).astype(np.float32)
         distances, found = self.index.search(descriptors, self.config.neighbours)
@@ -231,16 +231,9 @@ def _scales(sizes: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(16 * np.log2(np.maximum(sizes, 1))), 0, 255).astype(np.uint8)
 
 
-def _spread_voters(keypoints: Keypoints, count: int) -> Keypoints:
-    """The strongest of each sixteenth of the image first, then the second strongest, and so on: a crop has its share."""
-    block = np.minimum(keypoints.points / (keypoints.width, keypoints.height) * 4, 3).astype(np.int64) @ (1, 4)
-    order = np.argsort(block, kind="stable")
-    start = np.searchsorted(block[order], np.arange(16))
-    rank = np.empty(len(block), np.int64)
-    rank[order] = np.arange(len(block)) - start[block[order]]
-    chosen = np.argsort(rank, kind="stable")[:count]
-    return Keypoints(keypoints.points[chosen], keypoints.sizes[chosen], keypoints.angles[chosen],
-                     keypoints.descriptors[chosen], keypoints.width, keypoints.height)
+def _first(keypoints: Keypoints, count: int) -> Keypoints:
+    return Keypoints(keypoints.points[:count], keypoints.sizes[:count], keypoints.angles[:count],
+                     keypoints.descriptors[:count], keypoints.width, keypoints.height)
 
 
 def _new_index(total: int, sample: np.ndarray, config: IndexConfig) -> faiss.Index:

@@ -31,9 +31,9 @@ def write_atomic(path: Path, text: str) -> Path:
     except OSError as e:
         with contextlib.suppress(OSError):
             new.unlink()
-        free = f"{shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free there" if path.parent.is_dir() else "no folder"
-        raise CheckpointError(f"{path}: cannot be written ({e.strerror or e}; {free}); free some space or choose another "
-                              "--output, then start the same command again") from e
+        free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.is_dir() else 0
+        raise CheckpointError(f"{path}: cannot be written ({e.strerror or e}; {free:,.0f} MiB free there); free some "
+                              "space or choose another --output, then start the same command again") from e
     return path
 
 

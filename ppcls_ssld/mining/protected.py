@@ -72,8 +72,8 @@ def write_features(folder: Path, block: int, arrays: dict[str, np.ndarray]) -> N
         os.replace(new, folder / f"{block:05d}.npz")
     except OSError as e:
         new.unlink(missing_ok=True)
-        raise CheckpointError(f"{folder}: the features of the protected images cannot be written ({e.strerror or e}); free "
-                              "some space, then start the same command again") from e
+        raise CheckpointError(f"{folder}: the features of the protected images cannot be written ({e.strerror or e}); "
+                              "free some space, then start the same command again") from e
 
 
 def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -87,7 +87,7 @@ def finished(folder: Path, count: int) -> set[int]:
 
 
 def join(folder: Path, parts: Path, count: int, threads: int, say: Callable[[str], None]) -> list[tuple[str, str]]:
-    """Join the features of all blocks into the files that `Protected.open` maps; returns (name, reason) of unreadable images.
+    """Join the features of all blocks into the files that `Protected` opens; returns (name, reason) of what is unreadable.
 
     Memory: one block, and what FAISS needs to build its index.
     """
@@ -114,8 +114,8 @@ def join(folder: Path, parts: Path, count: int, threads: int, say: Callable[[str
         say(f"protected images: index over the keypoints of {len(store):,} images")
         KeypointIndex.build(store, IndexConfig(threads=threads)).write(folder / "index")
     except OSError as e:
-        raise CheckpointError(f"{folder}: the index of the protected images cannot be written ({e.strerror or e}); free "
-                              "some space, then start the same command again") from e
+        raise CheckpointError(f"{folder}: the index of the protected images cannot be written ({e.strerror or e}); "
+                              "free some space, then start the same command again") from e
     return [(name, reason) for name, reason in np.concatenate(whole["unreadable"]).tolist()]
 
 
@@ -184,6 +184,6 @@ def check_groups(protected: Protected, pool: Listing) -> None:
     sample = pool.names(0, len(pool)) if len(pool) < 1_000_000 else pool.names(0, 1_000_000)
     if protected.count and not protected.groups.keys() & {group_of(name) for name in sample}:
         example = group_of(protected.listing.name(0)), group_of(pool.name(0))
-        raise ConfigError("method paper compares images of one class only, by the name of the folder or archive they lie "
-                          f"in, and no such name is on both sides (protected: '{example[0]}', pool: '{example[1]}'); "
+        raise ConfigError("method paper compares images of one class only, by the name of the folder or archive they "
+                          f"lie in, and no such name is on both sides (protected: '{example[0]}', pool: '{example[1]}'); "
                           "sort both into folders by class, or use --method cascade")

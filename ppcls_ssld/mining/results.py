@@ -27,7 +27,7 @@ from .stages import copies_of
 from .store import read_parts
 from .workspace import ALGORITHM, Workspace, read_json
 
-_COLUMNS = ("index", "name", "status", "stage", "protected", "score", "transform", "mirrored", "pairs", "reason", "kinds")
+_COLUMNS = ("name", "status", "stage", "protected", "score", "transform", "mirrored", "pairs", "reason", "kinds")
 _STAGE_ORDER = ("path", "bytes", "pixels", "hash", "thumbnail", "keypoints", "embedding")
 UNREADABLE_SHOWN = 50
 
@@ -68,8 +68,8 @@ def write_results(ws: Workspace, choice: Choice, dedup: dict[str, Any], scores: 
         thresholds=_threshold_rows(dedup, thresholds, estimates), class_names=class_names, before=choice.before,
         after=choice.after, top_k=ws.config.Select.top_k,
         rank_scores=scores_at_ranks(choice.selection, len(class_names), ws.config.Select.top_k),
-        score_name=ws.config.Select.score, chosen=chosen_shown(choice.selection, len(class_names), ws.pool.name), kinds=dict(sorted(tally.kinds.items())),
-        unreadable=tally.shown_unreadable, seconds=seconds, notes=notes,
+        score_name=ws.config.Select.score, chosen=chosen_shown(choice.selection, len(class_names), ws.pool.name),
+        kinds=dict(sorted(tally.kinds.items())), unreadable=tally.shown_unreadable, seconds=seconds, notes=notes,
         versions=", ".join(f"{name} {version}" for name, version in _versions().items()))
     return write_report(result, ws.folder / "report.html", read=lambda name: decode(read_bytes(name), name))
 
@@ -139,7 +139,8 @@ def _threshold_rows(dedup: dict[str, Any], thresholds: Thresholds,
     if dedup["method"] == "paper":
         return [Threshold("keypoints", float(thresholds.matches))]
     rows = []
-    for key, stage, value in (("correlation", "hash", thresholds.correlation), ("cells", "keypoints", float(thresholds.cells))):
+    for key, stage, value in (("correlation", "hash", thresholds.correlation),
+                              ("cells", "keypoints", float(thresholds.cells))):
         estimate, source = estimates.get(key, (None, ""))
         rows.append(Threshold(stage, value, estimate, source))
     return rows
@@ -159,8 +160,8 @@ def _protected_unreadable(ws: Workspace) -> list[tuple[str, str]]:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "numpy", "opencv-python-headless", "opencv-python",
-                    "faiss-cpu", "pyarrow"):
+    for package in ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "numpy", "opencv-python-headless",
+                    "opencv-python", "faiss-cpu", "pyarrow"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -44,7 +44,8 @@ def protect(ws: Workspace) -> Protected:
         made_in, blocks = folder / f"parts-{digest_of(settings)}", Blocks(len(ws.protected))
         mine = ws.mine(sorted(set(range(len(blocks))) - features.finished(made_in, len(blocks))))
         work = features.Features(KeypointConfig(), config.max_pixels, config.min_side)
-        tasks = [tasks_of(ws.names(ws.protected, blocks.range(b)), blocks.range(b).start, _TASK, features.Task) for b in mine]
+        tasks = [tasks_of(ws.names(ws.protected, blocks.range(b)), blocks.range(b).start, _TASK, features.Task)
+                 for b in mine]
         with ws.clock("protect"), Stoppable("protected images") as stop, ws.bar("protected", blocks, mine) as bar:
             for block, arrays in ws.by_block(work, mine, tasks):
                 features.write_features(made_in, block, features.joined(arrays))
@@ -86,7 +87,7 @@ def dedup(ws: Workspace) -> None:
 
 
 def thresholds_of(ws: Workspace, protected: Protected | None = None) -> Thresholds:
-    """Given ones, else those calibrated on the user's negatives (which takes `protected`), else the measured defaults."""
+    """Given ones, else those calibrated on the user's negatives (it takes `protected`), else the measured defaults."""
     config, file = ws.config.Dedup, ws.folder / "thresholds.json"
     cells, correlation = config.min_cells, config.min_correlation
     if config.negatives and ws.protected is not None:
@@ -107,7 +108,8 @@ def thresholds_of(ws: Workspace, protected: Protected | None = None) -> Threshol
 def dedup_settings(ws: Workspace, thresholds: Thresholds) -> dict[str, Any]:
     """All that the dedup parts depend on, as JSON."""
     config = ws.config.Dedup
-    stages = ("method", "bytes", "pixels", "hash", "keypoints", "thumbnail", "embedding", "embedding_weights", "candidates")
+    stages = ("method", "bytes", "pixels", "hash", "keypoints", "thumbnail", "embedding", "embedding_weights",
+              "candidates")
     return {"algorithm": ALGORITHM, "pool": ws.about["pool"]["digest"], "protected": ws.about["protected"]["digest"],
             "block_size": ws.blocks.size, **asdict(thresholds), **{stage: getattr(config, stage) for stage in stages},
             **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "alignment": asdict(AlignmentConfig())}
@@ -153,7 +155,7 @@ def copies_of(ws: Workspace) -> Copies | None:
 def finished_dedup(ws: Workspace) -> dict[str, Any]:
     """The settings of a dedup that is complete, else ConfigError."""
     if not parts(ws.folder / "dedup"):
-        raise ConfigError(f"{ws.folder}: there are no results of dedup; run `mine dedup`, or `mine` for all three stages")
+        raise ConfigError(f"{ws.folder}: there are no results of dedup; run `mine dedup`, or `mine` for all stages")
     settings = dedup_settings(ws, thresholds_of(ws))
     _check_complete(ws, "dedup", missing(ws.folder / "dedup", len(ws.blocks), "dedup", settings))
     return settings
@@ -190,8 +192,8 @@ def score(ws: Workspace) -> None:
                     stop.check()
 
                 for i in range(0, len(mine), _AT_ONCE):  # so that memory does not grow with the pool
-                    score_blocks(ws.config, ws.pool, {b: left(b) for b in mine[i:i + _AT_ONCE]}, teacher, folder, settings,
-                                 ws.workers, count)
+                    score_blocks(ws.config, ws.pool, {b: left(b) for b in mine[i:i + _AT_ONCE]}, teacher, folder,
+                                 settings, ws.workers, count)
         ws.wait(lambda: len(parts(folder)) >= len(ws.blocks), stop)
     parallel.barrier()
 
@@ -201,13 +203,15 @@ def select(ws: Workspace) -> tuple[Choice, dict[str, Any], dict[str, Any]]:
     dedup_of = finished_dedup(ws)
     settings, folder = left_settings(ws, dedup_of), ws.folder / "score"
     _check_complete(ws, "score", missing(folder, len(ws.blocks), "score", settings))
+    def score_parts(columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        return read_parts(folder, range(len(ws.blocks)), "score", settings, columns)
+
     with ws.clock("select"):
-        chosen = choose(ws.config, lambda columns: read_parts(folder, range(len(ws.blocks)), "score", settings, columns),
-                        settings["class_num"])
+        chosen = choose(ws.config, score_parts, settings["class_num"])
     return chosen, dedup_of, settings
 
 
 def _check_complete(ws: Workspace, stage: str, lacking: Sequence[int]) -> None:
     if lacking:
-        raise ConfigError(f"{ws.folder}: {stage} has not finished, {len(lacking):,} of {len(ws.blocks):,} blocks are missing; "
-                          f"run `mine {stage}` with the same --output again")
+        raise ConfigError(f"{ws.folder}: {stage} has not finished, {len(lacking):,} of {len(ws.blocks):,} blocks are "
+                          f"missing; run `mine {stage}` with the same --output again")

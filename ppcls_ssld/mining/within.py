@@ -44,8 +44,8 @@ class _Aligner:
         self._archives = Archives()
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        thumbnails = {name: seen.thumbnail if isinstance(seen := look(name, self._archives, *self._limits), Look) else None
-                      for name in {name for pair in pairs for name in pair}}
+        seen = [look(name, self._archives, *self._limits) for name in {name for pair in pairs for name in pair}]
+        thumbnails = {s.name: s.thumbnail if isinstance(s, Look) else None for s in seen}
         return [_score(thumbnails[a], thumbnails[b]) for a, b in pairs]
 
 
@@ -76,8 +76,8 @@ def find_copies(parts: Iterable[dict], listing: Listing, min_correlation: float,
         copies = (first[group.ravel()] < np.arange(n)) & (keeper == np.arange(n))
         keeper[copies], stage[copies] = first[group.ravel()][copies], name
     stays = keeper == np.arange(n)
-    verified = _verified_pairs(table, np.flatnonzero(stays & (table["hash"] != 0)), listing, min_correlation, max_pixels,
-                               min_side, workers)
+    verified = _verified_pairs(table, np.flatnonzero(stays & (table["hash"] != 0)), listing, min_correlation,
+                               max_pixels, min_side, workers)
     for better, worse, correlation in sorted(verified, key=lambda pair: (pair[1], pair[0])):
         # In the order of merit: whether `better` stays was settled before `worse` is looked at.
         if stays[better] and stays[worse]:

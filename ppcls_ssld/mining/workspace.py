@@ -69,8 +69,7 @@ class Workspace:
         target, about = self._listing(name, ".arrow"), self._listing(name, ".json")
         asked = [[os.path.abspath(source.path), source.root] for source in sources]
         if about.is_file() and read_json(about)["asked"] == asked:
-            self.say(f"{name}: {read_json(about)['count']:,} images, listed before; delete {target.parent} and what was "
-                     "made from it to list them anew" if sources else f"{name}: none")
+            self.say(f"{name}: {read_json(about)['count']:,} images, listed before" if sources else f"{name}: none")
         else:
             if about.is_file() and any((self.folder / "dedup").glob("part-*")):
                 raise ConfigError(f"{self.folder}: holds results over other images ({name}: "
@@ -145,7 +144,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise ConfigError(f"{path}: cannot be read ({e}); run `mine` with the same --output again from its first stage") from e
+        raise ConfigError(f"{path}: cannot be read ({e}); run `mine` with the same --output again from its first "
+                          "stage") from e
 
 
 def digest_of(settings: dict[str, Any]) -> str:

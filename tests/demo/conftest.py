@@ -1,5 +1,7 @@
 """A small made-up demo, so that the report can be tested without training anything."""
 
+import csv
+import json
 from pathlib import Path
 
 import cv2
@@ -39,7 +41,47 @@ def images(tmp_path) -> DemoImages:
 
 
 @pytest.fixture
-def story(images, tmp_path):
+def pool(images, tmp_path):
+    from ppcls_ssld.demo.pool import make_pool
+
+    return make_pool(images, tmp_path / "demo" / "data", seed=3)
+
+
+@pytest.fixture
+def mined_folder(images, pool, tmp_path) -> Path:
+    """What a mining run leaves: all copies but the last found, one real image with them, the rest chosen but for one
+    real image and the strangers save one."""
+    folder = tmp_path / "demo" / "mining"
+    folder.mkdir(parents=True)
+    copies, strangers, broken = ([p for p in pool.planted if p.kind == kind] for kind in ("copy", "stranger", "broken"))
+    copies.sort(key=lambda copy: copy.what)
+    real = [item.path for item in images.unlabelled]
+    rows = [(p.path, p.source, "bytes" if p.what == "the same file" else "thumbnail",
+             "" if p.what == "the same file" else 0.97) for p in copies[:-1]]
+    rows.append((real[0], images.test[0].path, "keypoints", 9))
+    write_table(folder / "removed.csv", ("path", "copy_of", "stage", "score"), rows)
+    write_table(folder / "quarantine.csv", ("path", "reason"), [(p.path, "it is broken") for p in broken])
+    chosen = [*real[2:], copies[-1].path, strangers[0].path]
+    (folder / "selected.txt").write_text("".join(f"{path}\n" for path in sorted(chosen)))
+    (folder / "manifest.json").write_text(json.dumps({"dedup": {"correlation": 0.91, "cells": 8}}))
+    return folder
+
+
+def write_table(path: Path, header, rows) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture
+def mined(images, pool, mined_folder):
+    from ppcls_ssld.config.mine import SelectConfig
+    from ppcls_ssld.demo.mined import account
+
+    return account(images, pool, mined_folder, SelectConfig(top_k=6, min_score=0.5))
+
+
+@pytest.fixture
+def story(images, pool, mined, tmp_path):
     """A finished story: the baseline guesses, the SSLD student is right but for the first five test images."""
     from ppcls_ssld.demo.predict import Exported
     from ppcls_ssld.demo.story import Row, Story
@@ -67,6 +109,7 @@ def story(images, tmp_path):
         story.views[run] = 1280
         story.seconds[run] = 10.0
     story.seconds["export"] = 2.0
+    story.pool, story.mined = pool, mined
     story.probabilities = probabilities
     story.asked = list(range(len(images.unlabelled)))
     story.teacher_says = rng.dirichlet([1, 1, 1], len(images.unlabelled)).astype(np.float32)

@@ -43,7 +43,7 @@ def test_a_demo_on_own_images_leaves_a_table_a_report_and_a_network_that_agrees(
     output = tmp_path / "out"
     assert demo.run(SimpleNamespace(data=coloured, output=output, seed=0)) == 0
     summary = json.loads((output / "summary.json").read_text())
-    assert set(summary) == {"seconds", "rows"}
+    assert set(summary) == {"seconds", "rows", "mining"}
     assert [set(row) for row in summary["rows"]] == [{"name", "network", "trained_on", "labels_used", "top1"}] * 5
     rows = {row["name"]: row for row in summary["rows"]}
     assert list(rows) == ["teacher", "baseline", "ssld", "ssld_finetuned", "exported"]
@@ -51,6 +51,13 @@ def test_a_demo_on_own_images_leaves_a_table_a_report_and_a_network_that_agrees(
     assert rows["exported"]["top1"] == rows["ssld_finetuned"]["top1"]
     assert rows["teacher"]["network"] == "MobileNetV1_x0_25"  # at chance level it would have stopped the demo
     assert "blue sky" in (output / "report.html").read_text(encoding="utf-8")
+    mined = summary["mining"]
+    assert mined["copy"]["removed"] >= 6 and sum(mined["copy"].values()) == 8
+    assert sum(mined["real"].values()) == 45 and mined["broken"]["unreadable"] == 6
+    selected = (output / "mining" / "selected.txt").read_text().splitlines()
+    assert len(selected) == sum(ends["chosen"] for ends in (mined[kind] for kind in ("real", "copy", "stranger", "broken")))
+    assert str(output / "mining" / "selected.txt") in (output / "ssld.yaml").read_text()
+    assert (output / "mining" / "report.html").is_file()
     printed = capsys.readouterr().out
     assert "60" in printed and "ssld_finetuned" in printed and "report.html" in printed
 

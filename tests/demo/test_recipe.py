@@ -1,13 +1,18 @@
-"""The four configs: they load, and they say what the demo's table says."""
+"""The configs: they load, and they say what the demo's table says."""
+
+from pathlib import Path
 
 import pytest
 
 from ppcls_ssld.config import resolve
+from ppcls_ssld.config.mine import load_mine
 from ppcls_ssld.demo import recipe as recipes
 from ppcls_ssld.demo.images import DemoImages, Item, write_lists
+from ppcls_ssld.demo.pool import Pool
 from ppcls_ssld.demo.recipe import Recipe
 
 DIGITS = 1438, 50, 359  # training, labelled and test images of the digits
+MINED = 1300
 
 
 def of_digits(folder, photographs=False):
@@ -24,7 +29,7 @@ def recipe(tmp_path):
 
 
 def all_four(recipe):
-    trees = recipe.teacher(), recipe.baseline(), recipe.ssld("t.pdparams"), recipe.finetune("t.pdparams", "s.pdparams")
+    trees = recipe.teacher(), recipe.baseline(), recipe.ssld("t.pdparams", Path("selected.txt"), MINED), recipe.finetune("t.pdparams", "s.pdparams")
     return [resolve(tree) for tree in trees]
 
 
@@ -36,7 +41,7 @@ def test_labels_are_in_the_loss_of_teacher_and_baseline_alone(recipe):
 def test_each_run_reads_the_lists_that_the_table_names(recipe):
     lists = recipe.lists
     assert [[source.list for source in run.DataLoader.Train.sources] for run in all_four(recipe)] == [
-        [str(lists.teacher)], [str(lists.labelled)], [str(lists.labelled), str(lists.unlabelled)],
+        [str(lists.teacher)], [str(lists.labelled)], [str(lists.labelled), "selected.txt"],
         [str(lists.labelled)]]
     assert [source.labelled for source in all_four(recipe)[2].DataLoader.Train.sources] == [True, False]
     assert all([source.list for source in run.DataLoader.Eval.sources] == [str(lists.test)] for run in all_four(recipe))
@@ -47,7 +52,7 @@ def test_baseline_and_ssld_are_one_network_and_see_as_many_images(recipe):
     names = {run.Arch.network("Student").name for run in (baseline, ssld, finetune)}
     assert names == {recipes.STUDENT}
     views = []
-    for run, count in ((baseline, DIGITS[1]), (ssld, DIGITS[0])):
+    for run, count in ((baseline, DIGITS[1]), (ssld, DIGITS[1] + MINED)):
         batch = run.DataLoader.Train.batch_size
         views.append(run.Global.epochs * (count // batch) * batch)
     assert views[0] == pytest.approx(views[1], rel=0.03)
@@ -74,6 +79,27 @@ def test_digits_are_never_mirrored_and_photographs_are(tmp_path):
         assert ("RandFlipImage" in names) == photographs
 
 
-def test_a_batch_is_never_larger_than_its_list(images, tmp_path):
+def test_a_batch_is_never_larger_than_its_list(images, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "MINED", 9)
     recipe = Recipe(images, write_lists(images, tmp_path / "data"), tmp_path, seed=0)
-    assert [run.DataLoader.Train.batch_size for run in all_four(recipe)] == [18, 6, 18, 6]
+    assert [run.DataLoader.Train.batch_size for run in all_four(recipe)] == [18, 6, 15, 6]
+
+
+def test_epochs_follow_from_the_number_of_mined_images(recipe):
+    epochs = [resolve(recipe.ssld("t.pdparams", Path("selected.txt"), mined)).Global.epochs for mined in (600, 1300, 5000)]
+    assert epochs[0] == pytest.approx(2 * epochs[1], abs=1) and epochs[1] > epochs[2] >= 1
+
+
+def test_mining_protects_the_test_images_and_is_told_no_label(recipe):
+    pool = Pool(Path("pool"), (), Path("test_images.txt"), Path("innocents.txt"), top_k=150)
+    config = load_mine(None, (), recipe.mining("t.pdparams", pool, 0.9))
+    assert [source.path for source in config.pool] == [str(recipe.lists.unlabelled), "pool"]
+    assert [source.path for source in config.protect] == ["test_images.txt"]
+    assert config.Dedup.negatives == ("innocents.txt",)
+    assert (config.Teacher.name, config.Teacher.pretrained) == (recipes.TEACHER, "t.pdparams")
+    assert (config.Select.top_k, config.Select.min_score, config.seed) == (150, 0.9, 7)
+
+
+def test_without_enough_innocents_the_miners_own_thresholds_hold(recipe):
+    pool = Pool(Path("pool"), (), Path("test_images.txt"), None, top_k=150)
+    assert load_mine(None, (), recipe.mining("t.pdparams", pool, 0.9)).Dedup.negatives == ()

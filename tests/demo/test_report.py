@@ -45,9 +45,9 @@ def html(story, tmp_path):
     return write_report(tmp_path / "report.html", story, seconds=60.0).read_text(encoding="utf-8")
 
 
-def test_the_page_fetches_nothing(html):
+def test_the_page_fetches_nothing_and_links_to_the_miners_report_alone(html):
     page = Page(html)
-    assert page.fetched and all(value.startswith("data:") for value in page.fetched)
+    assert [value for value in page.fetched if not value.startswith("data:")] == ["mining/report.html"]
     assert not re.search(r"url\(|@import|<script|https?://", html)
 
 
@@ -64,6 +64,21 @@ def test_every_row_and_its_accuracy_is_on_the_page(html, story):
 def test_the_page_says_that_the_teacher_read_all_labels_and_the_student_none(html):
     text = re.sub(r"\s+", " ", " ".join(Page(html).text))
     assert "never read a label. The teacher had read all 18." in text
+
+
+def test_the_page_says_where_the_pool_ended(html, story):
+    text = re.sub(r"\s+", " ", " ".join(Page(html).text))
+    assert "on those 6 and on 12 more that mining chose" in text
+    assert "hides 17 files among its 12: 8 copies of test images" in text and "3 strangers ( noise )" in text.replace("(noise)", "( noise )")
+    assert "7 of 8 planted copies were found, and 1 real image was taken for a copy" in text
+    assert "10 of 12 real images were chosen, and 1 of 3 strangers" in text
+    assert "Copies that were missed: 1" in text and "Real images taken for copies: 1" in text and "9 places" in text
+
+
+def test_images_trained_on_are_counted_with_what_was_mined(html, story):
+    text = re.sub(r"\s+", " ", " ".join(Page(html).text))
+    views = story.views["ssld"]
+    assert f"SSLD looks at 18 images {views / 18:.0f} times" in text
 
 
 def test_class_names_are_shown_as_text_not_as_markup(html):
@@ -107,3 +122,4 @@ def test_the_table_lists_all_rows_and_states_the_gain(story):
     gain = (story.rows[2].top1 - story.rows[1].top1) * 100
     assert [line.split()[0] for line in text.splitlines()[2:7]] == [row.name for row in story.rows]
     assert f"{gain:+.1f} points" in text and "labels of all training images" in text
+    assert "7 of 8 copies of test images found, 1 of 12 real images taken for copies" in text

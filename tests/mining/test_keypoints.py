@@ -14,10 +14,18 @@ def test_descriptors_have_length_one_in_units_of_512():
         assert np.abs(length / 512 - 1).max() < 0.01
 
 
-def test_the_strongest_keypoints_are_kept_and_no_more_than_asked_for():
+def test_no_more_keypoints_are_kept_than_asked_for_and_the_first_stay_the_first():
     many, few = extract(PHOTOGRAPHS[0]), extract(PHOTOGRAPHS[0], KeypointConfig(count=50))
     assert len(many) == KeypointConfig().count and len(few) == 50
-    assert {tuple(p) for p in few.points} <= {tuple(p) for p in many.points}
+    assert np.array_equal(few.points, many.points[:50]) and np.array_equal(few.descriptors, many.descriptors[:50])
+
+
+def test_the_first_keypoints_come_from_all_over_the_image():
+    image = (PHOTOGRAPHS[0] // 4 + 90).astype(np.uint8)
+    image[:100, :150] = np.random.default_rng(0).integers(0, 256, (100, 150, 3))  # would take all of the strongest
+    found = extract(image, KeypointConfig(found=1000))
+    blocks = (found.points[:64] / (found.width, found.height) * 4).astype(int) @ (1, 4)
+    assert len(set(blocks)) >= 12
 
 
 def test_keypoints_lie_inside_the_working_image():
@@ -49,7 +57,7 @@ def test_what_is_no_rgb_image_is_refused():
         extract(np.zeros((5, 5), np.uint8))
 
 
-@pytest.mark.parametrize("arguments", [{"side": 8}, {"side": 2000}, {"count": 0}])
+@pytest.mark.parametrize("arguments", [{"side": 8}, {"side": 2000}, {"count": 0}, {"count": 481}])
 def test_settings_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="expected"):
         KeypointConfig(**arguments)

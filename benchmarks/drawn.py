@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-_WORDS = ("the of and to in is you that it he was for on are as with his they at be this from have or by one had not but "
-          "what all were when we there can an your which their said if do will each about how up out them then she many "
-          "some so these would other into has more her two like him see time could no make than first been its who now "
-          "people my made over did down only way find use may water long little very after words called just where most "
-          "know").split()
+_WORDS = ("the of and to in is you that it he was for on are as with his they at be this from have or by one "
+          "had not but what all were when we there can an your which their said if do will each about how up "
+          "out them then she many some so these would other into has more her two like him see time could no "
+          "make than first been its who now people my made over did down only way find use may water long "
+          "little very after words called just where most know ").split()
 
 
 def flag(rng: Generator) -> np.ndarray:

@@ -2,12 +2,12 @@
 
     python benchmarks/near_duplicates.py --photos FOLDER [FOLDER...]
 
-The photographs (one in each file, all different) are split in three. A third and its tiles are the protected set.
-`recall` takes edits of its photographs to be the pool, and the other way round: photographs are the pool and their edits
-are protected, each edit in an index of its own among the unedited rest. `innocent` asks for images whose original is not
-protected: the second third, edited like the protected ones (same crop, same caption); tiles of the last third whose
-neighbours are protected; drawn flags, gradients, text pages, grids. `cost` gives milliseconds on one core for each stage,
-and memory and search time for up to 50,000 protected images, whose descriptors are real ones with noise.
+The photographs (one in each file, all different) are split in three; the first third is protected.
+`recall` takes edits of its photographs to be the pool, and the other way round: photographs are the pool and their
+edits are protected, each edit in an index of its own among the unedited rest. `innocent` asks for images whose original
+is not protected: the second third, edited like the protected ones (same crop, same caption); tiles of the last third
+whose neighbours are protected; drawn flags, gradients, text pages, grids. `cost` gives milliseconds on one core for
+each stage, and memory and search time for up to 50,000 protected images, made up from real descriptors.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,6 +33,7 @@ from benchmarks.drawn import DRAWN  # noqa: E402
 from benchmarks.edits import EDITS  # noqa: E402
 from benchmarks.environment import environment, result_path  # noqa: E402
 from ppcls_ssld.data import pixels  # noqa: E402
+from ppcls_ssld.mining import overlay  # noqa: E402
 from ppcls_ssld.mining.geometry import GeometryConfig, verify  # noqa: E402
 from ppcls_ssld.mining.keypoint_index import IndexConfig, KeypointIndex, KeypointStore  # noqa: E402
 from ppcls_ssld.mining.keypoints import KeypointConfig, extract, working_image  # noqa: E402
@@ -39,6 +41,16 @@ from ppcls_ssld.mining.types import Keypoints  # noqa: E402
 
 LOOSE = 5  # cells from which scores are looked at, below the threshold
 TOP = 5
+
+
+class Found(NamedTuple):
+    """Best score by keypoints, best score that the pixels confirm and its reference, candidates, best agreement."""
+
+    by_keypoints: float
+    by_pixels: float
+    reference: int
+    candidates: int
+    agreement: float
 
 
 def edited(name: str, image: np.ndarray, number: int) -> np.ndarray:
@@ -53,16 +65,21 @@ def tiles(image: np.ndarray, count: int = 3) -> list[np.ndarray]:
             for y in range(count) for x in range(count)]
 
 
-def best_match(query: Keypoints, index: KeypointIndex, references: list[Keypoints],
-               config: GeometryConfig) -> tuple[float, int, int]:
-    """(best score among the candidates or 0, its reference or -1, number of candidates)."""
+def best_match(query: Keypoints, picture: np.ndarray, index: KeypointIndex, references: list[Keypoints],
+               pictures: list[np.ndarray], config: GeometryConfig) -> Found:
+    """What the candidates come to, by keypoints alone and after the pixels were asked."""
     candidates = index.search(query, TOP)
-    best, reference = 0.0, -1
+    by_keypoints, by_pixels, reference, highest = 0.0, 0.0, -1, 0.0
     for candidate in candidates:
         match = verify(query, references[candidate.reference], config, mirror=candidate.mirrored)
-        if match is not None and match.score > best:
-            best, reference = match.score, candidate.reference
-    return best, reference, len(candidates)
+        if match is None:
+            continue
+        by_keypoints = max(by_keypoints, match.score)
+        agreed = overlay.agreement(picture, pictures[candidate.reference], match)
+        highest = max(highest, agreed)
+        if agreed >= overlay.LEAST and match.score > by_pixels:
+            by_pixels, reference = match.score, candidate.reference
+    return Found(by_keypoints, by_pixels, reference, len(candidates), highest)
 
 
 def recall(photos: list[np.ndarray], per_edit: int) -> dict[str, dict]:
@@ -72,17 +89,22 @@ def recall(photos: list[np.ndarray], per_edit: int) -> dict[str, dict]:
     index = KeypointIndex.build(whole)
     rows = {}
     for name in EDITS:
-        edits = [extract(edited(name, photos[i], i)) for i in range(per_edit)]
-        forward = [best_match(edit, index, whole, config) for edit in edits]
-        swapped = edits + whole[per_edit:]
+        images = [edited(name, photos[i], i) for i in range(per_edit)]
+        edits = [extract(image) for image in images]
+        forward = [best_match(edit, image, index, whole, photos, config) for edit, image in zip(edits, images)]
+        swapped, pictures = edits + whole[per_edit:], images + photos[per_edit:]
         backward_index = KeypointIndex.build(swapped)
-        backward = [best_match(whole[i], backward_index, swapped, config) for i in range(per_edit)]
+        backward = [best_match(whole[i], photos[i], backward_index, swapped, pictures, config)
+                    for i in range(per_edit)]
         row = {"images": per_edit}
         for side, found in (("pool_edited", forward), ("protected_edited", backward)):
-            right = [score if reference == i else 0.0 for i, (score, reference, _) in enumerate(found)]
+            right = [f.by_pixels if f.reference == i else 0.0 for i, f in enumerate(found)]
             row[side] = {"recall": float(np.mean([score > 0 for score in right])),
+                         "recall_before_pixels": float(np.mean([f.by_keypoints > 0 for f in found])),
                          "score_percentiles_1_5_50": np.percentile(right, [1, 5, 50]).round(1).tolist(),
-                         "missed": [[i, list(photos[i].shape[:2]), len(whole[i]), len(edits[i])]
+                         "lowest_agreement": min(f.agreement for f in found if f.by_keypoints),
+                         "missed": [{"size": list(photos[i].shape[:2]), "keypoints": len(whole[i]),
+                                     "keypoints_of_edit": len(edits[i]), "candidates": found[i].candidates}
                                     for i, score in enumerate(right) if score == 0]}
         rows[name] = row
         print(f"{name:22s} pool edited {row['pool_edited']['recall']:.3f}, "
@@ -121,30 +143,36 @@ def protected(photos: list[np.ndarray], neighbours: list[np.ndarray], drawn: int
 
 def false_alarms(photos: list[np.ndarray], others: list[np.ndarray], neighbours: list[np.ndarray], drawn: int) -> dict:
     """How many innocent images have a match, by kind, with the exact 95 % interval of the rate."""
-    references = [extract(image) for image in protected(photos, neighbours, drawn)]
+    pictures = list(protected(photos, neighbours, drawn))
+    references = [extract(image) for image in pictures]
     index, config = KeypointIndex.build(references), GeometryConfig()
     loose = GeometryConfig(cells=LOOSE)
-    scores: dict[str, list[float]] = {}
+    by_keypoints: dict[str, list[float]] = {}
+    by_pixels: dict[str, list[float]] = {}
     verified, worst = 0, []
     for number, (kind, make) in enumerate(innocents(others, neighbours, drawn)):
-        score, reference, candidates = best_match(extract(make()), index, references, loose)
-        scores.setdefault(kind, []).append(score)
-        verified += candidates
-        if score:
-            worst.append((score, kind, number, reference))
-    count = sum(map(len, scores.values()))
-    everything = np.concatenate([np.array(values) for values in scores.values()])
-    result = {
-        "protected": len(references), "innocent": count, "pairs": count * len(references),
-        "verified_per_image": verified / count, "threshold": config.cells, "highest_score": float(everything.max()),
-        "histogram": {int(s): int(n) for s, n in zip(*np.unique(everything, return_counts=True))},
-        "all": alarms(everything, config.cells),
-        "kinds": {kind: alarms(np.array(values), config.cells) for kind, values in scores.items()},
-        "worst": sorted(worst, reverse=True)[:20],
-    }
-    print(f"false alarms {result['all']} of {count} against {len(references)}; highest {result['highest_score']}")
-    for kind, row in result["kinds"].items():
-        print(f"  {kind:30s} {row['alarms']:4d} of {row['images']:5d}, highest {row['highest']:.0f}")
+        image = make()
+        found = best_match(extract(image), image, index, references, pictures, loose)
+        by_keypoints.setdefault(kind, []).append(found.by_keypoints)
+        by_pixels.setdefault(kind, []).append(found.by_pixels)
+        verified += found.candidates
+        if found.by_keypoints:
+            worst.append((found.by_pixels, found.by_keypoints, round(found.agreement, 3), kind, number))
+    count = sum(map(len, by_keypoints.values()))
+    result = {"protected": len(references), "innocent": count, "pairs": count * len(references),
+              "verified_per_image": verified / count, "threshold": config.cells,
+              "worst": sorted(worst, reverse=True)[:30]}
+    for name, scores in (("by_keypoints", by_keypoints), ("by_pixels", by_pixels)):
+        everything = np.concatenate([np.array(values) for values in scores.values()])
+        photographic = np.concatenate([np.array(v) for kind, v in scores.items() if not kind.startswith("drawn")])
+        result[name] = {
+            "histogram": {int(s): int(n) for s, n in zip(*np.unique(everything, return_counts=True))},
+            "all": alarms(everything, config.cells), "photographic": alarms(photographic, config.cells),
+            "kinds": {kind: alarms(np.array(values), config.cells) for kind, values in scores.items()}}
+        print(f"{name}: {result[name]['all']} against {len(references)}; photographic {result[name]['photographic']}")
+        for kind, row in result[name]["kinds"].items():
+            if row["highest"]:
+                print(f"  {kind:30s} {row['alarms']:4d} of {row['images']:5d}, highest {row['highest']:.0f}")
     return result
 
 
@@ -172,14 +200,18 @@ def cost(photos: list[np.ndarray], others: list[np.ndarray], sizes: list[int]) -
     """Milliseconds by stage for innocent photographs, and search against ever more protected images."""
     queries = [extract(photo) for photo in others]
     real = [extract(photo) for photo in photos]
+    numbers = list(range(min(len(queries), len(real))))
     side, index = KeypointConfig().side, KeypointIndex.build(real)
     stages = {
         "working_image": milliseconds(lambda photo: working_image(photo, side), others),
         "extract": milliseconds(extract, others),
         "search": milliseconds(lambda query: index.search(query, TOP), queries),
-        "search_and_verify": milliseconds(lambda q: best_match(q, index, real, GeometryConfig()), queries),
-        "verify_one_candidate": milliseconds(lambda i: verify(queries[i], real[i % len(real)], mirror=False),
-                                             list(range(len(queries)))),
+        "search_and_verify": milliseconds(
+            lambda i: best_match(queries[i], others[i], index, real, photos, GeometryConfig()), numbers),
+        "verify_one_candidate": milliseconds(lambda i: verify(queries[i], real[i % len(real)], mirror=False), numbers),
+        "verify_a_copy": milliseconds(lambda i: verify(real[i], real[i], mirror=False), numbers),
+        "agreement_of_a_copy": milliseconds(
+            lambda i: overlay.agreement(photos[i], photos[i], verify(real[i], real[i], mirror=False)), numbers[:30]),
     }
     print({name: round(value, 2) for name, value in stages.items()}, flush=True)
     curve = []

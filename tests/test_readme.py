@@ -1,10 +1,12 @@
 """What the README shows can be used as it stands."""
 
+import argparse
 import re
 from pathlib import Path
 
 import yaml
 
+from ppcls_ssld.cli import mine
 from ppcls_ssld.cli.main import VERBS
 from ppcls_ssld.config import resolve
 from ppcls_ssld.data import check_transforms
@@ -33,3 +35,14 @@ def test_losses_and_verbs_that_the_readme_names_exist():
         assert name in LOSSES.names(), name
     for verb in re.search(r"`ppcls-ssld ([\w|]+)`", README)[1].split("|"):
         assert verb in VERBS
+
+
+def test_flags_that_the_mining_page_names_exist():
+    parser = argparse.ArgumentParser()
+    mine.add_arguments(parser)
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    for page in (README, (ROOT / "docs" / "mining.md").read_text()):
+        for command in re.findall(r"(?:ppcls-ssld mine|tools/mine.py)((?:[^\n`]|\\\n)*)", page):
+            assert set(re.findall(r"--[a-z][\w-]*", command)) <= known, command
+    for flag in re.findall(r"`(--[a-z][\w-]*)", (ROOT / "docs" / "mining.md").read_text()):
+        assert flag in known, flag

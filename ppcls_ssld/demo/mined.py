@@ -15,7 +15,7 @@ from .images import DemoImages
 from .pool import BROKEN, COPY, STRANGER, Pool
 
 REAL = "real"  # images that belong in the pool, beside the kinds of planted ones
-UNREADABLE, REMOVED, PASSED, CHOSEN = "unreadable", "removed", "passed over", "chosen"  # where an image ends
+ENDS = UNREADABLE, REMOVED, PASSED, CHOSEN = "unreadable", "removed", "passed over", "chosen"  # of an image's way
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Mined:
 
     def line(self) -> str:
         """What happened, in one line."""
-        copies, strangers, real = (sum(map(len, self.ended[kind].values())) for kind in (COPY, STRANGER, REAL))
-        return (f"{self.count(COPY, REMOVED):,} of {copies:,} copies of test images found, {self.count(REAL, REMOVED):,} of "
-                f"{real:,} real images taken for copies; {self.count(REAL, CHOSEN):,} real images and "
-                f"{self.count(STRANGER, CHOSEN):,} of {strangers:,} strangers chosen")
+        return (f"{self.count(COPY, REMOVED):,} of {self.count(COPY):,} copies of test images found, "
+                f"{self.count(REAL, REMOVED):,} of {self.count(REAL):,} real images taken for copies; "
+                f"{self.count(REAL, CHOSEN):,} real images and {self.count(STRANGER, CHOSEN):,} of "
+                f"{self.count(STRANGER):,} strangers chosen")
 
     def summary(self) -> dict[str, Any]:
         """Numbers of images by kind and end, and the thresholds."""
@@ -62,12 +62,13 @@ class Mined:
                 "min_correlation": self.correlation, "min_cells": self.cells, "min_score": self.min_score,
                 "top_k": self.top_k}
 
-    def count(self, kind: str, end: str) -> int:
-        return len(self.ended[kind][end])
+    def count(self, kind: str, end: str | None = None) -> int:
+        """Images of a kind, or those of them that ended there."""
+        return sum(len(paths) for at, paths in self.ended[kind].items() if end in (None, at))
 
     def total(self, end: str | None = None) -> int:
         """Images of the pool, or those that ended there."""
-        return sum(len(paths) for ends in self.ended.values() for at, paths in ends.items() if end in (None, at))
+        return sum(self.count(kind, end) for kind in self.ended)
 
 
 def mine_pool(images: DemoImages, pool: Pool, file: Path) -> Mined:
@@ -87,7 +88,7 @@ def account(images: DemoImages, pool: Pool, output: Path, select: SelectConfig) 
     dedup = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["dedup"]
     kinds = {os.path.abspath(item.path): REAL for item in images.unlabelled} | {p.path: p.kind for p in pool.planted}
     is_chosen = set(chosen)
-    ended = {kind: {end: [] for end in (UNREADABLE, REMOVED, PASSED, CHOSEN)} for kind in (REAL, COPY, STRANGER, BROKEN)}
+    ended = {kind: {end: [] for end in ENDS} for kind in (REAL, COPY, STRANGER, BROKEN)}
     for path, kind in sorted(kinds.items()):
         end = (UNREADABLE if path in unreadable else REMOVED if path in removed else
                CHOSEN if path in is_chosen else PASSED)

@@ -24,7 +24,8 @@ from .images import DemoImages, by_class
 COPY, STRANGER, BROKEN = "copy", "stranger", "broken"  # kinds of planted files
 SAME_FILE = "the same file"
 COPIES_SHARE, MOST_COPIES, FEWEST_COPIES = 0.1, 120, 8  # of the images without labels
-STRANGERS_SHARE, MOST_STRANGERS = 0.25, 300
+STRANGERS_SHARE, MOST_STRANGERS, FEWEST_STRANGERS = 0.1, 100, 4
+SIZES = 7  # of test images, that strangers have too
 LONGEST_SIDE = 400  # pixels of a planted copy's original; the time of a demo with large photographs
 FEWEST_INNOCENTS = 50  # images that are no copies, below which thresholds are not calibrated on them
 JPEG_QUALITY = 60
@@ -59,7 +60,10 @@ class Pool:
 
 
 def make_pool(images: DemoImages, folder: Path, seed: int) -> Pool:
-    """Plant files in `folder/pool`, by seed, and write the lists that the miner gets. CheckpointError: no room for them."""
+    """Plant files in `folder/pool`, by seed, and write the lists that the miner gets.
+
+    CheckpointError: the folder cannot be written. DataError: scikit-learn, whose photographs are cut up, is missing.
+    """
     target = folder / "pool"
     try:
         target.mkdir(parents=True)
@@ -68,7 +72,8 @@ def make_pool(images: DemoImages, folder: Path, seed: int) -> Pool:
         protected = _write_paths(folder / "test_images.txt", tests)
         innocents = _write_paths(folder / "innocents.txt", [*few, *tests])
     except OSError as e:
-        raise CheckpointError(f"{target}: the demo's pool cannot be written ({e.strerror}); choose another --output") from e
+        raise CheckpointError(f"{target}: the demo's pool cannot be written ({e.strerror}); choose another "
+                              "--output") from e
     return Pool(target, planted, protected, innocents if len(tests) + len(few) >= FEWEST_INNOCENTS else None,
                 max(map(len, by_class(images.train).values())))
 
@@ -76,7 +81,7 @@ def make_pool(images: DemoImages, folder: Path, seed: int) -> Pool:
 def _plant(images: DemoImages, folder: Path, rng: Generator) -> Iterator[Planted]:
     count = len(images.unlabelled)
     copies = min(len(images.test), max(round(COPIES_SHARE * count), FEWEST_COPIES), MOST_COPIES)
-    strangers = min(round(STRANGERS_SHARE * count), MOST_STRANGERS)
+    strangers = min(max(round(STRANGERS_SHARE * count), FEWEST_STRANGERS), MOST_STRANGERS)
     work = [*_copies(images, copies, rng), *_strangers(images, strangers, rng), *_broken(images, rng)]
     for number, place in enumerate(rng.permutation(len(work)).tolist()):  # so that the order tells nothing either
         kind, what, source, content, suffix = work[place]
@@ -105,10 +110,11 @@ def _copies(images: DemoImages, count: int, rng: Generator) -> Iterator[_Work]:
 
 
 def _strangers(images: DemoImages, count: int, rng: Generator) -> Iterator[_Work]:
-    """As large as the test images. Parts of photographs are strangers among drawings only."""
+    """As large as some test images. Parts of photographs are strangers among drawings only."""
     photographs = [] if images.photographs else _photographs()
+    sizes = [_small(read(item.path)).shape[:2] for item in images.test[:SIZES]]
     for i in range(count):
-        height, width = _small(read(images.test[i % len(images.test)].path)).shape[:2]
+        height, width = sizes[i % len(sizes)]
         if photographs and i % 2:
             what, picture = "part of a photograph", patch(photographs, min(height, width), rng)
         else:
@@ -131,8 +137,8 @@ def _photographs() -> list[np.ndarray]:
     try:
         from sklearn.datasets import load_sample_images
     except ImportError as e:
-        raise DataError("scikit-learn is missing, and the demo's photographs come with it: pip install scikit-learn, or "
-                        "run the demo on images of your own with --data FOLDER") from e
+        raise DataError("scikit-learn is missing, and the demo's photographs come with it: pip install scikit-learn, "
+                        "or run the demo on images of your own with --data FOLDER") from e
     return load_sample_images().images
 
 

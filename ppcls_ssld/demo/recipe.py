@@ -58,7 +58,7 @@ class Recipe:
     def mining(self, teacher_weights: str, pool: Pool, min_score: float) -> Tree:
         """The images of the pool that are no copies of test images and that the teacher is sure of."""
         calibrated = {"negatives": [str(pool.innocents)]} if pool.innocents else {}
-        # Where all images are small, the thumbnails find whatever the hashes would, and once is enough.
+        # Digits are small, and thumbnails find of small images whatever hashes would: once is enough.
         return {
             "Mine": {"output_dir": str(self.output / "mining"), "pool": [str(self.lists.unlabelled), str(pool.folder)],
                      "protect": [str(pool.protected)], "seed": self.seed},
@@ -82,7 +82,8 @@ class Recipe:
         # The miner's lists are for a reader's default delimiter.
         sources = [_source("labelled", self.lists.labelled),
                    {"name": "mined", "list": str(mined), "root": "/", "labelled": False}]
-        return self._distilled("ssld", teacher_weights, {}, sources, len(self.images.labelled) + mined_count, SSLD_EFFORT)
+        count = len(self.images.labelled) + mined_count
+        return self._distilled("ssld", teacher_weights, {}, sources, count, SSLD_EFFORT)
 
     def finetune(self, teacher_weights: str, student_weights: str) -> Tree:
         """Stage 2: the same loss on the labelled images alone, their labels still unread, from stage 1's student."""
@@ -144,7 +145,8 @@ class Recipe:
         """Passes over `count` images that make up the views; the last, broken batch of a pass is dropped."""
         batch = min(effort.batch, count)
         views = effort.views * (PHOTOGRAPH_FACTOR if self.images.photographs else 1)
-        return max(1, round(views / (count // batch * batch)))
+        whole = int if effort is SSLD_EFFORT else round  # ssld's views depend on mining, and are never more
+        return max(1, whole(views / (count // batch * batch)))
 
     def _train_ops(self, crop: float) -> list[Tree]:
         mirror = [{"RandFlipImage": {"flip_code": 1}}] if self.images.photographs else []

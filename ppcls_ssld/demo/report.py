@@ -26,8 +26,8 @@ from .story import Row, Story
 THUMB_PX = 64
 MOST_CLASSES_SHOWN = 24  # class by class; the rest is summed up in words
 LABELLED_SHOWN, UNLABELLED_SHOWN, TEST_SHOWN, FIXED_SHOWN, BROKEN_SHOWN, SOFT_SHOWN = 7, 143, 400, 12, 6, 4
-STAGES = {"teacher": "teacher", "mining": "mining", "baseline": "baseline", "ssld": "SSLD", "finetune": "fine-tuning", "export": "export",
-          "other": "start, images, report"}
+STAGES = {"teacher": "teacher", "mining": "mining", "baseline": "baseline", "ssld": "SSLD", "finetune": "fine-tuning",
+          "export": "export", "other": "start, images, report"}
 
 
 def write_report(path: Path, story: Story, seconds: float) -> Path:

@@ -8,11 +8,12 @@ from typing import Any
 
 from ..rng import Stream, generator
 from .images import spread
-from .mined import CHOSEN, PASSED, REAL, REMOVED, UNREADABLE, Mined
+from .mined import CHOSEN, ENDS, PASSED, REAL, REMOVED, UNREADABLE, Mined
 from .pool import BROKEN, COPY, STRANGER, Planted
 from .story import Story, mining_command
 
-ENDS = {UNREADABLE: "unreadable", REMOVED: "removed as copies", PASSED: "not chosen", CHOSEN: "chosen"}
+NAMES = {REAL: "images without labels", COPY: "copies of test images", STRANGER: "strangers", BROKEN: "broken files",
+         UNREADABLE: "unreadable", REMOVED: "removed as copies", PASSED: "not chosen", CHOSEN: "chosen"}
 COPIES_SHOWN, MISTAKES_SHOWN, OTHERS_SHOWN = 12, 6, 30
 
 
@@ -24,12 +25,11 @@ def mining_context(story: Story, picture: Callable[[str], str]) -> dict[str, Any
     missed = sorted((*copies[PASSED], *copies[CHOSEN]))
     return {
         "mined": mined, "command": mining_command(story.output),
-        "sizes": {kind: sum(map(len, ends.values())) for kind, ends in mined.ended.items()},
+        "sizes": {kind: mined.count(kind) for kind in mined.ended},
         "strangers": _words({p.what for p in planted.values() if p.kind == STRANGER}),
         "broken": _words({p.what for p in planted.values() if p.kind == BROKEN}),
         "edits": _words({p.what for p in planted.values() if p.kind == COPY}),
-        "table": [(_name(kind), [(end, len(mined.ended[kind][end])) for end in ENDS]) for kind in mined.ended],
-        "ends": list(ENDS.values()),
+        "table": [(NAMES[kind], [(NAMES[end], mined.count(kind, end)) for end in ENDS]) for kind in mined.ended],
         "funnel": _funnel(mined),
         "found": [_pair(planted[path], mined.removed[path].copy_of, _evidence(mined, path), picture) for path in found],
         "missed": [_pair(planted[path], planted[path].source, "not found", picture)
@@ -48,8 +48,10 @@ def _funnel(mined: Mined) -> list[dict[str, Any]]:
     """A bar per step; a loss hangs at the end of the bar before it. start, size: per cent of the pool."""
     pool = mined.total()
     left = pool - mined.total(UNREADABLE) - mined.total(REMOVED)
-    rows = (("in the pool", 0, pool, ""), ("unreadable", pool - mined.total(UNREADABLE), mined.total(UNREADABLE), "wrong"),
-            ("copies of test images", left, mined.total(REMOVED), "wrong"), ("seen by the teacher", 0, left, ""),
+    rows = (("in the pool", 0, pool, ""),
+            ("unreadable", pool - mined.total(UNREADABLE), mined.total(UNREADABLE), "wrong"),
+            ("taken for copies", left, mined.total(REMOVED), "wrong"),
+            ("seen by the teacher", 0, left, ""),
             ("chosen", 0, mined.total(CHOSEN), "ssld"))
     return [{"name": name, "start": 100 * start / pool, "size": 100 * count / pool, "count": count, "style": style}
             for name, start, count, style in rows]
@@ -64,7 +66,7 @@ def _evidence(mined: Mined, path: str) -> str:
     removal = mined.removed[path]
     if math.isnan(removal.score):
         return f"same {removal.stage}"
-    return f"{removal.score:.0f} places" if removal.stage in ("keypoints", "embedding") else f"likeness {removal.score:.2f}"
+    return f"{removal.score:.0f} places" if removal.stage == "keypoints" else f"likeness {removal.score:.2f}"
 
 
 def _some(paths: Sequence[str], limit: int, seed: int) -> list[str]:
@@ -76,7 +78,3 @@ def _some(paths: Sequence[str], limit: int, seed: int) -> list[str]:
 
 def _words(names: set[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def _name(kind: str) -> str:
-    return {REAL: "images without labels", COPY: "copies of test images", STRANGER: "strangers", BROKEN: "broken files"}[kind]

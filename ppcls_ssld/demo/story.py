@@ -1,4 +1,4 @@
-"""The demo's order of events: teacher, mining, baseline, ssld, fine-tuning, export, prediction; what happened, as data."""
+"""The demo's order of events: teacher, mining, baseline, ssld, fine-tuning, export, prediction; and its results."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def tell(images: DemoImages, output: Path, seed: int, say: Callable[[str], None]
         story.asked = spread(len(images.unlabelled), ASKED_OF_TEACHER).tolist()
         story.teacher_says = _trained(story, "teacher").probabilities([images.unlabelled[i].path for i in story.asked])
 
-    say(f"mining: the pool holds {len(images.unlabelled):,} images without labels and {len(pool.planted):,} files that do "
-        "not belong there, copies of test images among them; the miner does not know which are which")
+    say(f"mining: the pool holds {len(images.unlabelled):,} images without labels and {len(pool.planted):,} files that "
+        "do not belong there, copies of test images among them; the miner is not told which is which")
     mined = story.mined = _mine(story, recipe, teacher, pool)
     chosen = len(mined.chosen)
     say(f"mining: {mined.line()}")
@@ -113,10 +113,10 @@ def tell(images: DemoImages, output: Path, seed: int, say: Callable[[str], None]
     with _Clock(story, "baseline"):
         story.probabilities["baseline"] = _trained(story, "baseline").probabilities(tests)
 
-    say(f"ssld: the same small network learns to agree with the teacher on the {few} labelled images, their labels unread, "
-        f"and the {chosen:,} mined ones")
+    say(f"ssld: the same small network learns to agree with the teacher on the {few} labelled images, their labels "
+        f"unread, and on the {chosen:,} mined ones")
     student = _train(story, "ssld", recipe.ssld(teacher, mined.selected, chosen),
-                     f"the {few} and {chosen:,} mined images, no label: the teacher's answers", 0)
+                     f"{few} labelled and {chosen:,} mined images, no label read: the teacher's answers", 0)
     with _Clock(story, "ssld"):
         story.probabilities["ssld"] = _trained(story, "ssld").probabilities(tests)
 

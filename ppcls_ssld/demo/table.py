@@ -21,4 +21,5 @@ def text_table(story: Story, seconds: float) -> str:
                f"seed {story.seed}, {seconds:.0f} s).")
     labels = "The teacher read the labels of all training images; of the students, only the baseline read any."
     mined = f"Mining: {story.mined.line()}."
-    return "\n".join([line(head), line(tuple("-" * width for width in widths)), *map(line, cells), "", verdict, labels, mined])
+    rows = [line(head), line(tuple("-" * width for width in widths)), *map(line, cells)]
+    return "\n".join([*rows, "", verdict, labels, mined])

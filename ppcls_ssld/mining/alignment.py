@@ -1,9 +1,9 @@
-"""Verification by dense alignment: is one small image an edit of the other? For images too small or too plain for keypoints.
+"""Verification by dense alignment: is one small image an edit of the other? For what is too small for keypoints.
 
-The pair is aligned by an affine transform (enhanced correlation coefficient, Evangelidis and Psarakis 2008), started from
-the windows that look most alike, as it is and mirrored. What is then compared over the overlap is fine structure alone:
-luminance without its local mean, divided by its local contrast. Silhouettes, skies and lighting, which different
-photographs share, count for little in it; brightness, contrast and colour for nothing.
+The pair is aligned by an affine transform (enhanced correlation coefficient, Evangelidis and Psarakis 2008), started
+from the windows that look most alike, as it is and mirrored. What is then compared over the overlap is fine structure
+alone: luminance without its local mean, divided by its local contrast. Skies, lighting and large shapes, which
+different photographs share, count for little in it; brightness, contrast and colour for nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 
 from .fingerprint import luminance, square
-from .thumbnails import Describer, ThumbnailConfig, mirrored
+from .thumbnails import Describer, ThumbnailConfig, Window, mirrored
 from .types import Match
 
-_Window = tuple[float, float, float, float]
-_Start = tuple[bool, np.ndarray, _Window, _Window]  # mirrored?, relative transform [2, 3], both images' windows
+_Start = tuple[bool, np.ndarray, Window, Window]  # mirrored?, relative transform [2, 3], both images' windows
 _SURE = 0.85  # a score at which no other alignment is tried
 _COARSE = 16  # side of the images that starts are chosen by
 _CELLS = 8  # a side; neighbouring pixels tell the same, so cells are counted as evidence and not pixels
@@ -48,10 +47,11 @@ class AlignmentConfig:
 def verify(query: np.ndarray, reference: np.ndarray, config: AlignmentConfig = AlignmentConfig()) -> Match | None:
     """The best alignment of two thumbnails, uint8 RGB [side, side, 3] of one side, or None below `min_score`.
 
-    The score is a cautious correlation of fine structure, in [-1, 1]: the correlation less 3 standard errors (Fisher's
-    z; the sample are the cells of the overlap with structure in them), less the shear and 0.3 of the stretch that it took,
-    which edits seldom need and look-alikes often. It depends on the two images alone. The default `min_score` lets about
-    1 in 1,000 CIFAR-10 images pass that are no copies; drawings and handwriting need a higher one, calibrated on them.
+    The score is a cautious correlation of fine structure, at most 1: the correlation less 3 standard errors (Fisher's
+    z; the sample are the cells of the overlap with structure in them), less the shear and 0.3 of the stretch of the
+    transform, which edits seldom need and look-alikes often. It depends on the two images alone. With the default
+    `min_score` about 1 in 1,000 images of CIFAR-10 is taken for a copy and is none (judged by eye,
+    benchmarks/cifar10_duplicates.py); drawings and handwriting need a higher one, calibrated on them.
     """
     match = best(query, reference, config)
     return match if match is not None and match.score >= config.min_score else None
@@ -103,7 +103,7 @@ def _describer() -> Describer:
 
 @functools.lru_cache(maxsize=1)
 def _all_starts() -> tuple[list[_Start], np.ndarray]:
-    """Every (mirrored?, query window, reference window) as a start, and bool [n, n]: which are nearly the same transform."""
+    """A start for each pair of windows and mirror, and bool [n, n]: which are nearly the same transform."""
     views, starts = _describer().views, []
     for flip in (False, True):
         for x, y, width, height in views:
@@ -128,7 +128,7 @@ def _starts(asked: np.ndarray, known: np.ndarray, count: int) -> list[_Start]:
     return [starts[i] for i in found]
 
 
-def _refine(one: np.ndarray, window: _Window, two: np.ndarray, warp: np.ndarray,
+def _refine(one: np.ndarray, window: Window, two: np.ndarray, warp: np.ndarray,
             config: AlignmentConfig) -> np.ndarray | None:
     """Affine warp float32 [2, 3] from pixels of `one`, whose window is aligned, to those of `two`, started from `warp`.
 
@@ -159,7 +159,7 @@ def _distortion(linear: np.ndarray) -> tuple[float, float]:
 
 
 def _score(query: np.ndarray, reference: np.ndarray, warp: np.ndarray, config: AlignmentConfig) -> float | None:
-    """Cautious correlation of fine structure over the overlap, less the warp's distortion; None where it proves nothing."""
+    """Cautious correlation of structure in the overlap, less the warp's distortion; None where it proves nothing."""
     flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, query.shape[::-1]
     inside = cv2.warpAffine(np.ones_like(reference), warp, size, flags=flags)
     overlap = float((inside > 0.99).mean())
@@ -182,7 +182,7 @@ def _score(query: np.ndarray, reference: np.ndarray, warp: np.ndarray, config: A
 
 
 def _structure(grey: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
-    """Luminance minus local mean over local contrast inside the mask, 0 outside; and the contrast's root mean square."""
+    """Luminance minus local mean over local contrast in the mask, 0 outside; and the contrast's root mean square."""
     grey = (grey - _plane(grey, mask)) * mask
     high = (_blur(grey, 0.6) - _blur(grey, 2) / np.maximum(_blur(mask, 2), 1e-6)) * mask
     contrast = np.sqrt(_blur(high * high, 3) / np.maximum(_blur(mask, 3), 1e-6))
@@ -201,7 +201,7 @@ def _plane(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _blur(grey: np.ndarray, sigma: float) -> np.ndarray:
-    return cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT if sigma > 1 else cv2.BORDER_REFLECT_101)
+    return cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
 
 
 def _in_pixels(relative: np.ndarray, side: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from .types import Match
 
 FEW_KEYPOINTS = 8  # with fewer, geometry has nothing to count
 SMALL_SIDE = 64  # pixels; below, SIFT sees little
-ALIGNED = 5  # candidates of a hash or thumbnail that are aligned, at most
+ALIGNED = 6  # candidates of a hash or thumbnail that are aligned, at most
 WEAK_CELLS, WEAK_CORRELATION = 5, 0.5  # of evidence that is noted although it removes nothing
 
 
@@ -136,11 +136,11 @@ class Cascade:
             results.append(sorted(evidence, key=self._margin))
         return results
 
-    def _aligned(self, stage: str, s: Look, candidates: Iterable[int]) -> list[Evidence]:
-        matches = [Evidence(stage, r, match) for r in candidates
-                   if (match := alignment.best(s.thumbnail, np.asarray(self._protected.thumbnails[r])))
-                   and match.score >= WEAK_CORRELATION]
-        return [max(matches, key=lambda e: e.match.score)] if matches else []
+    def _aligned(self, stage: str, s: Look, candidates: Sequence[int]) -> list[Evidence]:
+        matches = alignment.best_each(s.thumbnail, np.asarray(self._protected.thumbnails[candidates]))
+        found = [Evidence(stage, r, match) for r, match in zip(candidates, matches)
+                 if match is not None and match.score >= WEAK_CORRELATION]
+        return [max(found, key=lambda e: e.match.score)] if found else []
 
     def _paper(self, s: Look, skip: int) -> list[Evidence]:
         """SIFT matches with the protected images of the same class, as far as the original is known."""

@@ -42,7 +42,7 @@ def luminance(images: np.ndarray) -> np.ndarray:
 
 
 def square(image: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [side, side, 3] of uint8 RGB [H, W, 3], averaged over areas where it shrinks; the aspect ratio is given up."""
+    """uint8 [side, side, 3] of uint8 RGB [H, W, 3], averaged over areas where it shrinks; its aspect ratio is lost."""
     height, width = image.shape[:2]
     if (height, width) == (side, side):
         return image
@@ -107,9 +107,6 @@ class HashIndex:
         faiss.omp_set_num_threads(self._threads)
         limits, bits, found = self._index.range_search(_bytes_of(queries), self.distance + 1)
         query = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
-        if isinstance(self._index, faiss.IndexBinaryMultiHash):  # one pair may be met in several bands
-            unique = np.unique(query * self.count + found, return_index=True)[1]
-            query, found, bits = query[unique], found[unique], bits[unique]
         order = np.lexsort((found, bits, query))
         return query[order], found[order], bits[order].astype(np.int32)
 

@@ -30,7 +30,7 @@ class GeometryConfig:
     coverage: smallest share of 4 x 4 blocks of the overlap with a match, of those with two keypoints in both images.
     """
 
-    cells: int = 8
+    cells: int = 6
     seeds: int = 4
     ratio: float = 0.9
     similarity: float = 0.88
@@ -39,7 +39,7 @@ class GeometryConfig:
     residual: float = 4.0
     cell: float = 8.0
     spread: float = 6.0
-    share: float = 0.2
+    share: float = 0.25
     coverage: float = 0.5
 
 
@@ -142,7 +142,8 @@ def _best_transform(query: Keypoints, reference: Keypoints, q: np.ndarray, r: np
     offset = z[None] - z[:, None]
     near = np.abs(a[:, None] * offset + w[:, None] - w[None]) <= (
         config.residual + 0.15 * np.abs(offset) * ratio[:, None])
-    alike = np.abs(np.log(a[None] / a[:, None])) <= 0.6
+    size, angle = np.log(ratio), turn
+    alike = (size[None] - size[:, None])**2 + _wrapped(angle[None] - angle[:, None])**2 <= 0.6**2
     agree = near & alike & plausible[:, None] & plausible[None]
     support = agree.sum(axis=1)
     best, most = None, config.seeds - 1
@@ -157,7 +158,7 @@ def _best_transform(query: Keypoints, reference: Keypoints, q: np.ndarray, r: np
                 break
             affine = fitted
             grown = np.flatnonzero((_residual(source, target, affine) <= _limit(affine, config))
-                                   & (np.abs(np.log(a / a[proposal])) <= 0.8))
+                                   & ((size - size[proposal])**2 + _wrapped(angle - angle[proposal])**2 <= 0.8**2))
             if len(grown) < config.seeds or np.array_equal(grown, inside):
                 inside = grown
                 break
@@ -172,19 +173,30 @@ def _guided(query: Keypoints, reference: Keypoints, distances: np.ndarray, affin
     """Indices (of query, of reference) of the keypoints that are each other's nearest among those where the transform
     puts them, at about the size and angle it gives them. No ratio test: what looks alike elsewhere does not matter."""
     linear = affine[:, :2]
-    there = (query.points.astype(np.float64) @ linear.T + affine[:, 2]) @ (1, 1j)
-    apart = np.abs(there[:, None] - reference.points.astype(np.float64) @ (1, 1j))
-    scale = np.sqrt(np.linalg.det(linear))
-    angles = np.deg2rad(query.angles.astype(np.float64))
-    turned = np.angle((np.stack([np.cos(angles), np.sin(angles)], axis=1) @ linear.T) @ (1, 1j))
-    off = np.exp(1j * (turned[:, None] - np.deg2rad(reference.angles.astype(np.float64))))
-    size = np.abs(np.log(reference.sizes[None] / (query.sizes[:, None] * scale)))
-    possible = (apart <= _limit(affine, config)) & (off.real >= 0.8) & (size <= 0.6)
+    there = query.points.astype(np.float64) @ linear.T + affine[:, 2]
+    here = reference.points.astype(np.float64)
+    apart = (there[:, :1] - here[:, 0])**2 + (there[:, 1:] - here[:, 1])**2
+    turned = _directions(query.angles) @ linear.T
+    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+    size = np.log(query.sizes.astype(np.float64)) + 0.5 * np.log(np.linalg.det(linear))
+    possible = apart <= _limit(affine, config)**2
+    possible &= turned @ _directions(reference.angles).T >= 0.8
+    possible &= np.abs(size[:, None] - np.log(reference.sizes.astype(np.float64))) <= 0.6
     possible &= distances <= 2 * (1 - config.similarity) * DESCRIPTOR_SCALE**2
     allowed = np.where(possible, distances, np.inf)
     nearest, back = allowed.argmin(axis=1), allowed.argmin(axis=0)
     q = np.flatnonzero((back[nearest] == np.arange(len(nearest))) & possible.any(axis=1))
     return q, nearest[q]
+
+
+def _directions(angles: np.ndarray) -> np.ndarray:
+    turns = np.deg2rad(angles.astype(np.float64))
+    return np.stack([np.cos(turns), np.sin(turns)], axis=1)
+
+
+def _wrapped(turn: np.ndarray) -> np.ndarray:
+    """Radians in [-pi, pi]."""
+    return turn - 2 * np.pi * np.rint(turn / (2 * np.pi))
 
 
 def _residual(source: np.ndarray, target: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -29,9 +29,10 @@ VERSION = 1
 class IndexConfig:
     """How candidates are found.
 
-    voters: keypoints of the image that vote; the first come from all over it. neighbours: descriptors each votes for.
-    similarity: smallest cosine of a vote. probes: inverted lists looked into per descriptor. min_votes: fewest agreeing votes that make a candidate.
-    seed: of the clustering. threads: FAISS's, for the whole process.
+    voters: keypoints of the image that vote, from all over it. neighbours: descriptors each votes for.
+    similarity: smallest cosine of a vote. probes: inverted lists looked into per descriptor.
+    min_votes: fewest agreeing votes that make a candidate. seed: of the clustering.
+    threads: FAISS's, for the whole process.
     """
 
     voters: int = 128
@@ -44,7 +45,7 @@ class IndexConfig:
 
 
 class Candidate(NamedTuple):
-    """A protected image worth verifying: its number, the agreeing votes, and whether they came from the mirror image."""
+    """A protected image worth verifying: its number, the agreeing votes, whether the mirror image got them."""
 
     reference: int
     votes: int

@@ -1,9 +1,9 @@
 """Candidates by whole-image likeness: for a pool image, the protected thumbnails that look most like it.
 
 A descriptor holds the low frequencies of a window's luminance DCT, each weighted by its frequency, which levels a
-photograph's falling spectrum: a product of two descriptors compares edges, where that of raw pixels compares brightness.
+photograph's falling spectrum: a product of two descriptors compares edges, where that of raw pixels compares shading.
 Brightness, contrast and colour have no say in it, and mirroring negates the odd columns. Crops, borders and shifts are
-met by windows: the protected images are indexed whole and through nine windows, and a pool image asks whole and by its centre.
+met by windows: protected images are indexed whole and through nine windows, a pool image asks whole and by its centre.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ _LOW = 8
 _MIN_CONTRAST = 2.0  # grey levels, root mean square over a window; flatter windows look like everything and nothing
 _OVERSAMPLING = 3  # hits asked for per candidate wanted: windows of one reference crowd the list
 _FINE = 4  # samples per pixel and axis when a window's DCT is taken
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+Window = tuple[float, float, float, float]  # left, top, width, height, of the image's sides
+WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
 
 
-def windows(share: float, places: int) -> tuple[tuple[float, float, float, float], ...]:
-    """places x places windows (left, top, width, height), each `share` of the side, spread evenly over [0, 1]^2."""
+def windows(share: float, places: int) -> tuple[Window, ...]:
+    """places x places windows, each `share` of the sides, spread evenly over the image."""
     offsets = [(1 - share) / 2] if places == 1 else np.linspace(0, 1 - share, places).tolist()
     return tuple((x, y, share, share) for y in offsets for x in offsets)
 
@@ -36,12 +37,12 @@ class ThumbnailConfig:
     min_similarity: float = 0.6
 
     @property
-    def query_windows(self) -> tuple[tuple[float, float, float, float], ...]:
+    def query_windows(self) -> tuple[Window, ...]:
         """Symmetric about the middle, so that their mirrors are windows of the mirrored image."""
         return (WHOLE, *windows(self.share, 1))
 
     @property
-    def reference_windows(self) -> tuple[tuple[float, float, float, float], ...]:
+    def reference_windows(self) -> tuple[Window, ...]:
         return (WHOLE, *windows(self.share, 3))
 
 
@@ -53,24 +54,23 @@ def thumbnail(image: np.ndarray, side: int = SIDE) -> np.ndarray:
 class Describer:
     """Descriptors of the same windows of many thumbnails of one size, as one matrix product."""
 
-    def __init__(self, views: tuple[tuple[float, float, float, float], ...], side: int = SIDE):
+    def __init__(self, views: tuple[Window, ...], side: int = SIDE):
         self.views, self.side = views, side
         frequency = np.hypot(np.arange(_LOW)[:, None], np.arange(_LOW))
         rows = [(frequency[:, :, None, None] * np.einsum("vy,ux->vuyx", _axis(y, height, side), _axis(x, width, side)))
                 for x, y, width, height in views]
         self._matrix = np.stack(rows).reshape(len(views), _LOW * _LOW, side * side)[:, 1:].astype(np.float32)
-        self._floor = _MIN_CONTRAST
 
     @property
     def dim(self) -> int:
         return self._matrix.shape[1]
 
     def __call__(self, thumbnails: np.ndarray) -> np.ndarray:
-        """float32 [n, views, dim] of unit length, or all zero for a window without contrast; uint8 [n, side, side, 3]."""
+        """float32 [n, views, dim] of uint8 RGB [n, side, side, 3]: of unit length, zero where there is no contrast."""
         flat = luminance(thumbnails).reshape(len(thumbnails), -1)
         found = (flat @ self._matrix.reshape(-1, flat.shape[1]).T).reshape(len(flat), len(self.views), -1)
         length = np.sqrt(np.einsum("nvd,nvd->nv", found, found))[..., None]
-        return np.where(length < self._floor, 0, found / np.maximum(length, 1e-6)).astype(np.float32)
+        return np.where(length < _MIN_CONTRAST, 0, found / np.maximum(length, 1e-6)).astype(np.float32)
 
 
 def mirrored(descriptors: np.ndarray) -> np.ndarray:
@@ -107,7 +107,8 @@ class ThumbnailIndex:
         asked = np.concatenate([asked, mirrored(asked)], axis=1)
         faiss.omp_set_num_threads(self._threads)
         views = len(self.config.reference_windows)
-        found, where = self._index.search(asked.reshape(-1, asked.shape[2]), min(_OVERSAMPLING * top, self._index.ntotal))
+        count = min(_OVERSAMPLING * top, self._index.ntotal)
+        found, where = self._index.search(asked.reshape(-1, asked.shape[2]), count)
         shape = len(thumbnails), 2, len(self.config.query_windows), -1
         # the last bits of a product depend on how many images were asked for at once
         found, where = found.round(4).reshape(shape), (where // views).reshape(shape)

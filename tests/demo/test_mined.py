@@ -15,10 +15,10 @@ def test_every_image_of_the_pool_ends_in_one_place(mined, images, pool):
 def test_ends_are_counted_by_what_the_images_are(mined):
     assert [mined.count(REAL, end) for end in (REMOVED, PASSED, CHOSEN)] == [1, 1, 10]
     assert [mined.count(COPY, end) for end in (REMOVED, PASSED, CHOSEN)] == [7, 0, 1]
-    assert [mined.count(STRANGER, end) for end in (REMOVED, PASSED, CHOSEN)] == [0, 2, 1]
+    assert [mined.count(STRANGER, end) for end in (REMOVED, PASSED, CHOSEN)] == [0, 3, 1]
     assert mined.count(BROKEN, UNREADABLE) == 6
-    assert mined.line() == ("7 of 8 copies of test images found, 1 of 12 real images taken for copies; 10 real images and "
-                            "1 of 3 strangers chosen")
+    assert mined.line() == ("7 of 8 copies of test images found, 1 of 12 real images taken for copies; 10 real images "
+                            "and 1 of 4 strangers chosen")
 
 
 def test_the_evidence_of_a_removal_is_kept_and_exact_copies_have_no_score(mined, images):

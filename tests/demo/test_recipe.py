@@ -29,8 +29,9 @@ def recipe(tmp_path):
 
 
 def all_four(recipe):
-    trees = recipe.teacher(), recipe.baseline(), recipe.ssld("t.pdparams", Path("selected.txt"), MINED), recipe.finetune("t.pdparams", "s.pdparams")
-    return [resolve(tree) for tree in trees]
+    ssld = recipe.ssld("t.pdparams", Path("selected.txt"), MINED)
+    return [resolve(tree) for tree in (recipe.teacher(), recipe.baseline(), ssld,
+                                       recipe.finetune("t.pdparams", "s.pdparams"))]
 
 
 def test_labels_are_in_the_loss_of_teacher_and_baseline_alone(recipe):
@@ -47,7 +48,7 @@ def test_each_run_reads_the_lists_that_the_table_names(recipe):
     assert all([source.list for source in run.DataLoader.Eval.sources] == [str(lists.test)] for run in all_four(recipe))
 
 
-def test_baseline_and_ssld_are_one_network_and_see_as_many_images(recipe):
+def test_baseline_and_ssld_are_one_network_and_ssld_sees_about_as_many_images_but_no_more(recipe):
     _, baseline, ssld, finetune = all_four(recipe)
     names = {run.Arch.network("Student").name for run in (baseline, ssld, finetune)}
     assert names == {recipes.STUDENT}
@@ -55,7 +56,7 @@ def test_baseline_and_ssld_are_one_network_and_see_as_many_images(recipe):
     for run, count in ((baseline, DIGITS[1]), (ssld, DIGITS[1] + MINED)):
         batch = run.DataLoader.Train.batch_size
         views.append(run.Global.epochs * (count // batch) * batch)
-    assert views[0] == pytest.approx(views[1], rel=0.03)
+    assert 0.9 * views[0] <= views[1] <= views[0]
     assert (baseline.Global.seed, baseline.Optimizer.lr["learning_rate"]) == (7, ssld.Optimizer.lr["learning_rate"])
 
 
@@ -86,8 +87,9 @@ def test_a_batch_is_never_larger_than_its_list(images, tmp_path, monkeypatch):
 
 
 def test_epochs_follow_from_the_number_of_mined_images(recipe):
-    epochs = [resolve(recipe.ssld("t.pdparams", Path("selected.txt"), mined)).Global.epochs for mined in (600, 1300, 5000)]
-    assert epochs[0] == pytest.approx(2 * epochs[1], abs=1) and epochs[1] > epochs[2] >= 1
+    epochs = [resolve(recipe.ssld("t.pdparams", Path("selected.txt"), mined)).Global.epochs
+              for mined in (600, 1300, 5000)]
+    assert epochs == [11500 // 640, 11500 // 1344, 11500 // 4992]  # whole batches of 64 of 650, 1,350 and 5,050 images
 
 
 def test_mining_protects_the_test_images_and_is_told_no_label(recipe):

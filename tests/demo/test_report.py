@@ -69,9 +69,9 @@ def test_the_page_says_that_the_teacher_read_all_labels_and_the_student_none(htm
 def test_the_page_says_where_the_pool_ended(html, story):
     text = re.sub(r"\s+", " ", " ".join(Page(html).text))
     assert "on those 6 and on 12 more that mining chose" in text
-    assert "hides 17 files among its 12: 8 copies of test images" in text and "3 strangers ( noise )" in text.replace("(noise)", "( noise )")
+    assert "hides 18 files among its 12: 8 copies of test images" in text and "4 strangers (noise)" in text
     assert "7 of 8 planted copies were found, and 1 real image was taken for a copy" in text
-    assert "10 of 12 real images were chosen, and 1 of 3 strangers" in text
+    assert "10 of 12 real images were chosen, and 1 of 4 strangers" in text
     assert "Copies that were missed: 1" in text and "Real images taken for copies: 1" in text and "9 places" in text
 
 

@@ -105,6 +105,15 @@ def test_a_gradient_proves_nothing():
     assert verify(ramp, ramp) is None and verify(ramp, np.ascontiguousarray(ramp[:, ::-1])) is None
 
 
+@pytest.mark.parametrize("limit", [{"min_overlap": 0.99}, {"max_stretch": 1.01}, {"max_shear": 0.01}])
+def test_implausible_alignments_are_refused(images, limit):
+    deform = cv2.getAffineTransform(np.float32([[0, 0], [127, 0], [0, 127]]), np.float32([[8, 0], [124, 0], [14, 127]]))
+    for image in images:
+        deformed = thumbnail(cv2.warpAffine(image, deform, (128, 128), borderMode=cv2.BORDER_REPLICATE))
+        assert best(deformed, thumbnail(image)) is not None
+        assert best(deformed, thumbnail(image), AlignmentConfig(**limit)) is None
+
+
 def test_too_small_an_overlap_is_none(images):
     image = images[0]
     match = best(thumbnail(crop(image, 0, 0, 80)), thumbnail(crop(image, 48, 48, 80)))

@@ -86,7 +86,8 @@ def test_squares_are_averages_when_they_shrink_and_themselves_at_their_size(tile
     assert fingerprint.square(tiles[0][:10, :90], 32).shape == (32, 32, 3)
 
 
-@pytest.mark.parametrize("count, distance", [(2_000, 0), (2_000, 6), (2_000, 10), (200_500, 0), (200_500, 7), (200_500, 9)])
+@pytest.mark.parametrize("count, distance", [(2_000, 0), (2_000, 6), (2_000, 10), (200_500, 0), (200_500, 7),
+                                             (200_500, 9)])
 def test_an_index_finds_exactly_the_hashes_within_the_distance(count, distance):
     rng = np.random.default_rng(count + distance)
     hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
@@ -106,5 +107,5 @@ def test_an_index_finds_exactly_the_hashes_within_the_distance(count, distance):
 
 def test_an_empty_index_and_an_empty_question_find_nothing():
     hashes = np.arange(3, dtype=np.uint64)
-    for index, queries in ((fingerprint.HashIndex(hashes[:0], 6), hashes), (fingerprint.HashIndex(hashes, 6), hashes[:0])):
-        assert [len(part) for part in index.within(queries)] == [0, 0, 0]
+    for known, asked in ((hashes[:0], hashes), (hashes, hashes[:0])):
+        assert [len(part) for part in fingerprint.HashIndex(known, 6).within(asked)] == [0, 0, 0]

@@ -1,4 +1,3 @@
-import cv2
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
@@ -16,15 +15,6 @@ def tiles(image, rows=3, columns=3):
     height, width = image.shape[0] // rows, image.shape[1] // columns
     return [np.ascontiguousarray(image[y * height:(y + 1) * height, x * width:(x + 1) * width])
             for y in range(rows) for x in range(columns)]
-
-
-def page(seed, lines=14):
-    rng = np.random.default_rng(seed)
-    image = np.full((360, 480, 3), 255, np.uint8)
-    for i in range(lines):
-        text = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz    "), 34))
-        cv2.putText(image, text, (10, 25 + 24 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1)
-    return image
 
 
 def checks(side, size=240):
@@ -50,11 +40,6 @@ def test_different_photographs_do_not_match():
 def test_tiles_of_one_photograph_that_do_not_overlap_do_not_match(photograph):
     parts = [extract(tile) for tile in tiles(PHOTOGRAPHS[photograph])]
     assert not [(i, j) for i in range(9) for j in range(i) if verify(parts[i], parts[j])]
-
-
-def test_pages_of_different_text_in_one_font_do_not_match():
-    pages = [extract(page(seed)) for seed in range(4)]
-    assert not [(i, j) for i in range(4) for j in range(i) if verify(pages[i], pages[j])]
 
 
 def test_regular_patterns_of_different_pitch_do_not_match():

@@ -10,7 +10,7 @@ from ppcls_ssld.mining.keypoints import empty, extract
 PHOTOGRAPHS = [np.ascontiguousarray(image) for image in load_sample_images().images]
 
 
-def tiles(image, side=120):
+def tiles(image, side=200):
     return [np.ascontiguousarray(image[y:y + side, x:x + side])
             for y in range(0, image.shape[0] - side + 1, side) for x in range(0, image.shape[1] - side + 1, side)]
 
@@ -78,7 +78,7 @@ def test_parts_are_found_by_the_whole(index):
         found = {c.reference for c in index.search(KEYPOINTS[WHOLE + photograph], top=20)}
         parts = range(len(TILES) // 2 * photograph, len(TILES) // 2 * (photograph + 1))
         rich = [i for i in parts if len(KEYPOINTS[i]) >= 100]
-        assert len(rich) >= 3 and np.mean([i in found for i in rich]) >= 0.8
+        assert len(rich) >= 2 and all(i in found for i in rich)
 
 
 def test_candidates_come_most_votes_first_and_no_more_than_asked_for(index):
@@ -95,9 +95,9 @@ def test_votes_of_an_image_without_an_original_are_far_below_those_of_an_edit(in
 
 
 def test_descriptors_too_far_away_do_not_vote():
-    stranger = KeypointIndex.build(KEYPOINTS[:9], IndexConfig(similarity=0.9999))
+    stranger = KeypointIndex.build(KEYPOINTS[:9], IndexConfig(similarity=0.99999))
     assert stranger.search(KEYPOINTS[WHOLE + 1]) == []
-    assert stranger.search(KEYPOINTS[0])[0].reference == 0
+    assert stranger.search(KEYPOINTS[3])[0].reference == 3
 
 
 def test_images_without_keypoints_have_no_candidates_and_are_nobodys(index):

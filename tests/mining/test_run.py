@@ -18,6 +18,7 @@ from ppcls_ssld.config.schema import LoaderConfig, SourceConfig
 from ppcls_ssld.data import TrainReader
 from ppcls_ssld.errors import EXIT_DISK, ConfigError, DataError, WeightsError
 from ppcls_ssld.mining import stages
+from ppcls_ssld.mining.geometry import GeometryConfig
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_a_dry_run_writes_no_list(world, mined):
 
 
 def test_results_of_other_settings_are_refused_with_the_setting(world, mined):
-    with pytest.raises(ConfigError, match="cells 8 there, 30 now"):
+    with pytest.raises(ConfigError, match=f"cells {GeometryConfig().cells} there, 30 now"):
         world.mine(wanted=["dedup"], Dedup={"min_cells": 30})
     with pytest.raises(ConfigError, match="classes_stored 3 there, 2 now"):
         world.mine(wanted=["score"], Score={"classes_stored": 2})
@@ -241,7 +242,7 @@ def test_negatives_set_the_thresholds_and_the_report_says_so(tmp_path, world):
         write(tmp_path / "neg" / f"{i}.png", np.roll(photo[4 + i % 8], int(rng.integers(1, 80)), 0)[y:y + 100, x:x + 100])
     out = world.mine("calibrated", Dedup={"negatives": [str(tmp_path / "neg")], "false_alarms": 0.01})
     found = json.loads((out / "thresholds.json").read_text())
-    assert found["cells"] >= 8 and found["estimates"]["cells"]["count"] == 60
+    assert found["cells"] >= GeometryConfig().cells and found["estimates"]["cells"]["count"] == 60
     assert "your negatives" in (out / "report.html").read_text()
 
 

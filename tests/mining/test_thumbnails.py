@@ -13,7 +13,8 @@ def thumbnails():
     found = []
     for photo in load_sample_images().images:
         for side, step in ((64, 66), (128, 130), (200, 210)):
-            found += [photo[y:y + side, x:x + side] for y in range(0, 427 - side, step) for x in range(0, 640 - side, step)]
+            found += [photo[y:y + side, x:x + side]
+                      for y in range(0, 427 - side, step) for x in range(0, 640 - side, step)]
     found = np.stack([thumbnail(image) for image in found])
     return found[found.std(axis=(1, 2)).mean(axis=1) > 20]
 
@@ -65,7 +66,8 @@ def test_results_are_distinct_and_padded_and_do_not_depend_on_the_batch(thumbnai
     ids, similarities = index.search(thumbnails, 7)
     for start in (0, 5, 50):
         one, value = index.search(thumbnails[start:start + 3], 7)
-        assert np.array_equal(one, ids[start:start + 3]) and np.allclose(value, similarities[start:start + 3], atol=2e-4)
+        assert np.array_equal(one, ids[start:start + 3])
+        assert np.allclose(value, similarities[start:start + 3], atol=2e-4)
     for row, values in zip(ids, similarities):
         assert len(set(row[row >= 0])) == (row >= 0).sum()
         assert (values[row >= 0] >= index.config.min_similarity).all() and (values[row < 0] == 0).all()

@@ -4,7 +4,7 @@ bytes, pixels   the same file; the same pixels in another file
 hash            a near perceptual hash proposes, dense alignment confirms
 thumbnail       small images and those with few keypoints: likeness as a whole proposes, dense alignment confirms
 keypoints       an inverted index over the protected images' local features proposes, geometry confirms; so does what an
-                embedding proposes, under the name `embedding` where the index had not found it
+                embedding proposes, under the name `embedding` where the index had not found it; pixels have the last word
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 
 from ..config.mine import DedupConfig
-from ..data.files import Archives
+from ..data.files import Archives, read_bytes
+from ..data.pixels import decode
+from ..errors import DataError
 from . import alignment
 from .geometry import GeometryConfig, paper_match_count, verify
 from .images import Look, Unreadable, look
 from .keypoints import KeypointConfig, extract
+from .overlay import LEAST, agreement
 from .protected import Protected, group_of
 from .types import Match
 
@@ -130,7 +133,7 @@ class Cascade:
                     c.reference for c in protected.keypoint_index.search(points[i], config.candidates)))
                 further = [r for r in proposed[i] if r not in voted][:config.candidates]
                 for stage, candidates in (("keypoints", voted), ("embedding", further)):
-                    matches = [Evidence(stage, r, match) for r in candidates if r != without[i]
+                    matches = [Evidence(stage, r, self._seen(s, r, match)) for r in candidates if r != without[i]
                                and (match := verify(points[i], protected.keypoints[r], self._geometry))]
                     evidence += [max(matches, key=lambda e: e.match.score)] if matches else []
             results.append(sorted(evidence, key=self._margin))
@@ -141,6 +144,17 @@ class Cascade:
         found = [Evidence(stage, r, match) for r, match in zip(candidates, matches)
                  if match is not None and match.score >= WEAK_CORRELATION]
         return [max(found, key=lambda e: e.match.score)] if found else []
+
+    def _seen(self, s: Look, position: int, match: Match) -> Match:
+        """The match as it is, or weak where keypoints agree and pixels do not: other text in one layout, one caption."""
+        if match.score < GeometryConfig().cells:
+            return match
+        name = self._protected.listing.name(position)
+        try:
+            reference = decode(read_bytes(name, self._archives), name)
+        except DataError:
+            return match  # it could be read once; what was found then stands
+        return match if agreement(s.pixels, reference, match) >= LEAST else replace(match, score=float(WEAK_CELLS))
 
     def _paper(self, s: Look, skip: int) -> list[Evidence]:
         """SIFT matches with the protected images of the same class, as far as the original is known."""

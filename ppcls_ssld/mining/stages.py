@@ -22,6 +22,7 @@ from .geometry import GeometryConfig
 from .keypoint_index import IndexConfig
 from .keypoints import KeypointConfig
 from .outputs import write_json
+from .overlay import LEAST
 from .protected import Protected
 from .score import load_teacher, score_blocks, score_settings
 from .store import missing, parts, read_part, read_parts, write_part
@@ -112,7 +113,8 @@ def dedup_settings(ws: Workspace, thresholds: Thresholds) -> dict[str, Any]:
               "candidates")
     return {"algorithm": ALGORITHM, "pool": ws.about["pool"]["digest"], "protected": ws.about["protected"]["digest"],
             "block_size": ws.blocks.size, **asdict(thresholds), **{stage: getattr(config, stage) for stage in stages},
-            **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "alignment": asdict(AlignmentConfig())}
+            **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "agreement": LEAST,
+            "alignment": asdict(AlignmentConfig())}
 
 
 def _feature_settings(ws: Workspace) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from .images import Look, Unreadable, look
 from .keypoints import KeypointConfig, extract
 from .overlay import LEAST, agreement
 from .protected import Protected, group_of
-from .types import Match
+from .types import Keypoints, Match
 
 FEW_KEYPOINTS = 8  # with fewer, geometry has nothing to count
 SMALL_SIDE = 64  # pixels; below, SIFT sees little
@@ -129,13 +129,7 @@ class Cascade:
             if i in alike and not self._enough(evidence):
                 evidence += self._aligned("thumbnail", s, [r for r in alike[i] if r != without[i]][:ALIGNED])
             if config.keypoints and not self._enough(evidence) and len(points[i]) >= FEW_KEYPOINTS:
-                voted = list(dict.fromkeys(
-                    c.reference for c in protected.keypoint_index.search(points[i], config.candidates)))
-                further = [r for r in proposed[i] if r not in voted][:config.candidates]
-                for stage, candidates in (("keypoints", voted), ("embedding", further)):
-                    matches = [Evidence(stage, r, self._seen(s, r, match)) for r in candidates if r != without[i]
-                               and (match := verify(points[i], protected.keypoints[r], self._geometry))]
-                    evidence += [max(matches, key=lambda e: e.match.score)] if matches else []
+                evidence += self._matched(s, points[i], proposed[i], without[i])
             results.append(sorted(evidence, key=self._margin))
         return results
 
@@ -144,6 +138,20 @@ class Cascade:
         found = [Evidence(stage, r, match) for r, match in zip(candidates, matches)
                  if match is not None and match.score >= WEAK_CORRELATION]
         return [max(found, key=lambda e: e.match.score)] if found else []
+
+    def _matched(self, s: Look, points: Keypoints, proposed: Sequence[int], skip: int) -> list[Evidence]:
+        """The best match of the index's candidates, and of those that an embedding proposes besides."""
+        protected, top = self._protected, self._config.candidates
+        voted = [c for c in protected.keypoint_index.search(points, top) if c.reference != skip]
+        known = {c.reference for c in voted}
+        further = [r for r in proposed if r not in known and r != skip][:top]
+        best = []
+        for stage, candidates in (("keypoints", [(c.reference, c.mirrored) for c in voted]),
+                                  ("embedding", [(r, None) for r in further])):
+            found = [Evidence(stage, r, self._seen(s, r, match)) for r, mirror in candidates
+                     if (match := verify(points, protected.keypoints[r], self._geometry, mirror))]
+            best += [max(found, key=lambda e: e.match.score)] if found else []
+        return best
 
     def _seen(self, s: Look, position: int, match: Match) -> Match:
         """The match as it is, or weak where keypoints agree and pixels do not: other text in one layout, one caption."""

@@ -10,7 +10,7 @@ from .types import Match
 
 SIDE = 512  # longest side of what is compared, pixels; less where either image has less detail to offer
 _FINE, _COARSE = 0.7, 2.5  # structures between these two sizes are compared (standard deviations, pixels)
-# Edits of photographs agree by 0.45 and more; crops that few keypoints place inexactly by 0.37, in rare cases less. One
+# Edits of photographs agree by 0.42 and more; crops that few keypoints place inexactly by 0.37, in rare cases 0.28. One
 # caption on two photographs agrees by up to 0.25, other text in one layout by up to 0.33.
 LEAST = 0.35
 _FAINT = 1.5  # grey levels; what varies less is as good as flat

@@ -1,13 +1,13 @@
-"""How many edits do keypoints find, how many innocent images do they accuse, and what does it cost?
+"""How many edits does `mine dedup` find, how many innocent images does it accuse, and what do keypoints cost?
 
     python benchmarks/near_duplicates.py --photos FOLDER [FOLDER...]
 
-The photographs (one in each file, all different) are split in three; the first third is protected.
-`recall` takes edits of its photographs to be the pool, and the other way round: photographs are the pool and their
-edits are protected, each edit in an index of its own among the unedited rest. `innocent` asks for images whose original
-is not protected: the second third, edited like the protected ones (same crop, same caption); tiles of the last third
-whose neighbours are protected; drawn flags, gradients, text pages, grids. `cost` gives milliseconds on one core for
-each stage, and memory and search time for up to 50,000 protected images, made up from real descriptors.
+The miner itself runs, on files (JPEG, quality 95). The photographs (one in each file, all different) are split in three.
+`recall`: the first third is protected and its edits are the pool; then the other way round, photographs are the pool and
+one edit of each is protected. `innocent` asks for images whose original is not protected: the second third, edited like
+the protected ones (same crop, same caption); tiles of the last third whose neighbours are protected; drawn flags,
+gradients, text pages, grids. `cost` gives milliseconds on one core for each stage of the keypoints, and memory and search
+time for up to 50,000 protected images, made up from real descriptors.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,25 +33,20 @@ import numpy as np  # noqa: E402
 from benchmarks.drawn import DRAWN  # noqa: E402
 from benchmarks.edits import EDITS  # noqa: E402
 from benchmarks.environment import environment, result_path  # noqa: E402
+from ppcls_ssld.config.mine import load_mine  # noqa: E402
 from ppcls_ssld.data import pixels  # noqa: E402
 from ppcls_ssld.mining import overlay  # noqa: E402
-from ppcls_ssld.mining.geometry import GeometryConfig, verify  # noqa: E402
+from ppcls_ssld.mining.calibrate import bounds  # noqa: E402
+from ppcls_ssld.mining.geometry import verify  # noqa: E402
 from ppcls_ssld.mining.keypoint_index import IndexConfig, KeypointIndex, KeypointStore  # noqa: E402
 from ppcls_ssld.mining.keypoints import KeypointConfig, extract, working_image  # noqa: E402
+from ppcls_ssld.mining.run import mine  # noqa: E402
+from ppcls_ssld.mining.store import parts, read_part  # noqa: E402
 from ppcls_ssld.mining.types import Keypoints  # noqa: E402
 
-LOOSE = 5  # cells from which scores are looked at, below the threshold
 TOP = 5
-
-
-class Found(NamedTuple):
-    """Best score by keypoints, best score that the pixels confirm and its reference, candidates, best agreement."""
-
-    by_keypoints: float
-    by_pixels: float
-    reference: int
-    candidates: int
-    agreement: float
+QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
+COLUMNS = ("name", "status", "stage", "protected", "score")
 
 
 def edited(name: str, image: np.ndarray, number: int) -> np.ndarray:
@@ -65,50 +61,48 @@ def tiles(image: np.ndarray, count: int = 3) -> list[np.ndarray]:
             for y in range(count) for x in range(count)]
 
 
-def best_match(query: Keypoints, picture: np.ndarray, index: KeypointIndex, references: list[Keypoints],
-               pictures: list[np.ndarray], config: GeometryConfig) -> Found:
-    """What the candidates come to, by keypoints alone and after the pixels were asked."""
-    candidates = index.search(query, TOP)
-    by_keypoints, by_pixels, reference, highest = 0.0, 0.0, -1, 0.0
-    for candidate in candidates:
-        match = verify(query, references[candidate.reference], config, mirror=candidate.mirrored)
-        if match is None:
-            continue
-        by_keypoints = max(by_keypoints, match.score)
-        agreed = overlay.agreement(picture, pictures[candidate.reference], match)
-        highest = max(highest, agreed)
-        if agreed >= overlay.LEAST and match.score > by_pixels:
-            by_pixels, reference = match.score, candidate.reference
-    return Found(by_keypoints, by_pixels, reference, len(candidates), highest)
+def dedup(folder: Path, pool: dict[str, Callable[[], np.ndarray]], protected: dict[str, Callable[[], np.ndarray]],
+          workers: int) -> dict[str, dict]:
+    """Rows of the miner's dedup by pool name; both sides are written as JPEG first. Written and done only once."""
+    for side, images in (("pool", pool), ("protected", protected)):
+        target = folder / side
+        if not target.exists():
+            (part := folder / f"{side}.part").mkdir(parents=True, exist_ok=True)
+            for name, make in images.items():
+                cv2.imwrite(str(part / f"{name}.jpg"), cv2.cvtColor(make(), cv2.COLOR_RGB2BGR), QUALITY)
+            part.rename(target)
+    config = load_mine(None, (), {"Mine": {"pool": [str(folder / "pool")], "protect": [str(folder / "protected")],
+                                           "output_dir": str(folder / "mined"), "num_workers": workers}})
+    mine(config, ["dedup"])
+    rows = (dict(zip(part, values)) for block in parts(folder / "mined" / "dedup")
+            for part in [read_part(folder / "mined" / "dedup", block, "dedup", columns=COLUMNS)]
+            for values in zip(*part.values()))
+    return {Path(row["name"]).stem: {**row, "protected": Path(row["protected"]).stem} for row in rows}
 
 
-def recall(photos: list[np.ndarray], per_edit: int) -> dict[str, dict]:
-    """Share of edits found, by edit: of protected photographs in the pool, and of pool photographs protected."""
-    config = GeometryConfig()
-    whole = [extract(photo) for photo in photos]
-    index = KeypointIndex.build(whole)
+def recall(photos: list[np.ndarray], kept: int, per_edit: int, folder: Path, workers: int) -> dict[str, dict]:
+    """Share of edits removed for the right photograph, by edit, when the first `kept` photographs are protected; and of
+    photographs whose edit is protected, one edit of each."""
+    pool = {f"{i:04d}-{name}": partial(edited, name, photos[i], i) for name in EDITS for i in range(per_edit)}
+    whole = {f"{i:04d}": partial(np.asarray, photo) for i, photo in enumerate(photos)}
+    forward = dedup(folder / "forward", pool, dict(list(whole.items())[:kept]), workers)
+    names = list(EDITS)
+    one_each = {f"{i:04d}-{names[i % len(names)]}": partial(edited, names[i % len(names)], photo, i)
+                for i, photo in enumerate(photos)}
+    backward = dedup(folder / "backward", whole, one_each, workers)
+    found: dict[str, dict[str, list[tuple[bool, str]]]] = {name: {"pool": [], "protected": []} for name in names}
+    for stem, row in forward.items():
+        number, name = stem.split("-")
+        found[name]["pool"].append((row["status"] == "removed" and row["protected"] == number, row["stage"]))
+    for stem, row in backward.items():
+        right = row["status"] == "removed" and row["protected"].split("-")[0] == stem
+        found[names[int(stem) % len(names)]]["protected"].append((right, row["stage"]))
     rows = {}
-    for name in EDITS:
-        images = [edited(name, photos[i], i) for i in range(per_edit)]
-        edits = [extract(image) for image in images]
-        forward = [best_match(edit, image, index, whole, photos, config) for edit, image in zip(edits, images)]
-        swapped, pictures = edits + whole[per_edit:], images + photos[per_edit:]
-        backward_index = KeypointIndex.build(swapped)
-        backward = [best_match(whole[i], photos[i], backward_index, swapped, pictures, config)
-                    for i in range(per_edit)]
-        row = {"images": per_edit}
-        for side, found in (("pool_edited", forward), ("protected_edited", backward)):
-            right = [f.by_pixels if f.reference == i else 0.0 for i, f in enumerate(found)]
-            row[side] = {"recall": float(np.mean([score > 0 for score in right])),
-                         "recall_before_pixels": float(np.mean([f.by_keypoints > 0 for f in found])),
-                         "score_percentiles_1_5_50": np.percentile(right, [1, 5, 50]).round(1).tolist(),
-                         "lowest_agreement": min(f.agreement for f in found if f.by_keypoints),
-                         "missed": [{"size": list(photos[i].shape[:2]), "keypoints": len(whole[i]),
-                                     "keypoints_of_edit": len(edits[i]), "candidates": found[i].candidates}
-                                    for i, score in enumerate(right) if score == 0]}
-        rows[name] = row
-        print(f"{name:22s} pool edited {row['pool_edited']['recall']:.3f}, "
-              f"protected edited {row['protected_edited']['recall']:.3f}", flush=True)
+    for name, sides in found.items():
+        rows[name] = {f"{side}_edited": {
+            "images": len(hits), "found": sum(hit for hit, _ in hits), "recall": float(np.mean([hit for hit, _ in hits])),
+            "by_stage": dict(Counter(stage for hit, stage in hits if hit))} for side, hits in sides.items()}
+        print(name, rows[name], flush=True)
     return rows
 
 
@@ -116,75 +110,58 @@ def innocents(others: list[np.ndarray], neighbours: list[np.ndarray],
               drawn: int) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """(kind, image maker) of images that have no original among the protected ones."""
     for i, photo in enumerate(others):
-        yield "photograph", lambda: photo
+        yield "photograph", partial(np.asarray, photo)
         for name in EDITS:
-            yield f"edited:{name}", lambda: edited(name, photo, i)
+            yield f"edited:{name}", partial(edited, name, photo, i)
     for photo in neighbours:
         for tile in tiles(photo)[1::2]:
-            yield "neighbouring tile", lambda: tile
+            yield "neighbouring tile", partial(np.asarray, tile)
     for name, draw in DRAWN.items():
         for i in range(drawn):
-            yield f"drawn:{name}", lambda: draw(np.random.default_rng([i, 1]))
+            yield f"drawn:{name}", partial(draw, np.random.default_rng([i, 1]))
 
 
-def protected(photos: list[np.ndarray], neighbours: list[np.ndarray], drawn: int) -> Iterator[np.ndarray]:
-    """Photographs, their edits and tiles, every second tile of `neighbours`, and drawings."""
+def protected(photos: list[np.ndarray], neighbours: list[np.ndarray],
+              drawn: int) -> Iterator[Callable[[], np.ndarray]]:
+    """Makers of photographs, their edits and tiles, every second tile of `neighbours`, and drawings."""
     for i, photo in enumerate(photos):
-        yield photo
+        yield partial(np.asarray, photo)
         for name in ("crop_25", "crop_50_mirror", "border_10", "text_overlay", "rotate_10"):
-            yield edited(name, photo, i)
-        yield from tiles(photo)
+            yield partial(edited, name, photo, i)
+        yield from (partial(np.asarray, tile) for tile in tiles(photo))
     for photo in neighbours:
-        yield from tiles(photo)[::2]
+        yield from (partial(np.asarray, tile) for tile in tiles(photo)[::2])
     for draw in DRAWN.values():
         for i in range(drawn):
-            yield draw(np.random.default_rng([i, 0]))
+            yield partial(draw, np.random.default_rng([i, 0]))
 
 
-def false_alarms(photos: list[np.ndarray], others: list[np.ndarray], neighbours: list[np.ndarray], drawn: int) -> dict:
-    """How many innocent images have a match, by kind, with the exact 95 % interval of the rate."""
-    pictures = list(protected(photos, neighbours, drawn))
-    references = [extract(image) for image in pictures]
-    index, config = KeypointIndex.build(references), GeometryConfig()
-    loose = GeometryConfig(cells=LOOSE)
-    by_keypoints: dict[str, list[float]] = {}
-    by_pixels: dict[str, list[float]] = {}
-    verified, worst = 0, []
-    for number, (kind, make) in enumerate(innocents(others, neighbours, drawn)):
-        image = make()
-        found = best_match(extract(image), image, index, references, pictures, loose)
-        by_keypoints.setdefault(kind, []).append(found.by_keypoints)
-        by_pixels.setdefault(kind, []).append(found.by_pixels)
-        verified += found.candidates
-        if found.by_keypoints:
-            worst.append((found.by_pixels, found.by_keypoints, round(found.agreement, 3), kind, number))
-    count = sum(map(len, by_keypoints.values()))
-    result = {"protected": len(references), "innocent": count, "pairs": count * len(references),
-              "verified_per_image": verified / count, "threshold": config.cells,
-              "worst": sorted(worst, reverse=True)[:30]}
-    for name, scores in (("by_keypoints", by_keypoints), ("by_pixels", by_pixels)):
-        everything = np.concatenate([np.array(values) for values in scores.values()])
-        photographic = np.concatenate([np.array(v) for kind, v in scores.items() if not kind.startswith("drawn")])
-        result[name] = {
-            "histogram": {int(s): int(n) for s, n in zip(*np.unique(everything, return_counts=True))},
-            "all": alarms(everything, config.cells), "photographic": alarms(photographic, config.cells),
-            "kinds": {kind: alarms(np.array(values), config.cells) for kind, values in scores.items()}}
-        print(f"{name}: {result[name]['all']} against {len(references)}; photographic {result[name]['photographic']}")
-        for kind, row in result[name]["kinds"].items():
-            if row["highest"]:
-                print(f"  {kind:30s} {row['alarms']:4d} of {row['images']:5d}, highest {row['highest']:.0f}")
+def false_alarms(photos: list[np.ndarray], others: list[np.ndarray], neighbours: list[np.ndarray], drawn: int,
+                 folder: Path, workers: int) -> dict:
+    """How many innocent images are removed, by kind, with the exact 95 % interval of the rate."""
+    pool = {f"{number:05d}-{kind.replace(' ', '_').replace(':', '-')}": make
+            for number, (kind, make) in enumerate(innocents(others, neighbours, drawn))}
+    known = {f"{i:05d}": make for i, make in enumerate(protected(photos, neighbours, drawn))}
+    rows = dedup(folder / "innocent", pool, known, workers)
+    kinds: dict[str, list[bool]] = {}
+    for stem, row in rows.items():
+        kinds.setdefault(stem.split("-", 1)[1], []).append(row["status"] == "removed")
+    count = len(list((folder / "innocent" / "protected").iterdir()))
+    result = {
+        "protected": count, "innocent": len(rows), "pairs": count * len(rows),
+        "photographic": alarms([hit for kind, hits in kinds.items() if not kind.startswith("drawn") for hit in hits]),
+        "drawn": alarms([hit for kind, hits in kinds.items() if kind.startswith("drawn") for hit in hits]),
+        "kinds": {kind: alarms(hits) for kind, hits in kinds.items()},
+        "worst": sorted(([row["stage"], round(float(row["score"]), 3), row["status"], stem, row["protected"]]
+                         for stem, row in rows.items() if row["stage"]), key=lambda row: (row[2] != "removed", -row[1]))[:40]}
+    print({key: result[key] for key in ("protected", "innocent", "photographic", "drawn")}, flush=True)
     return result
 
 
-def alarms(scores: np.ndarray, threshold: float) -> dict:
-    """Count of scores at or above the threshold, and the Clopper-Pearson 95 % interval of their rate."""
-    from scipy.stats import beta
-
-    count, alarms = len(scores), int((scores >= threshold).sum())
-    low = beta.ppf(0.025, alarms, count - alarms + 1) if alarms else 0.0
-    high = beta.ppf(0.975, alarms + 1, count - alarms) if alarms < count else 1.0
-    return {"images": count, "alarms": alarms, "rate": alarms / count, "low": float(low), "high": float(high),
-            "highest": float(scores.max())}
+def alarms(hits: list[bool]) -> dict:
+    """Count of false alarms, and the Clopper-Pearson 95 % interval of their rate."""
+    low, high = bounds(sum(hits), len(hits))
+    return {"images": len(hits), "alarms": sum(hits), "rate": sum(hits) / len(hits), "low": low, "high": high}
 
 
 def milliseconds(work: Callable, items: list) -> float:
@@ -206,8 +183,6 @@ def cost(photos: list[np.ndarray], others: list[np.ndarray], sizes: list[int]) -
         "working_image": milliseconds(lambda photo: working_image(photo, side), others),
         "extract": milliseconds(extract, others),
         "search": milliseconds(lambda query: index.search(query, TOP), queries),
-        "search_and_verify": milliseconds(
-            lambda i: best_match(queries[i], others[i], index, real, photos, GeometryConfig()), numbers),
         "verify_one_candidate": milliseconds(lambda i: verify(queries[i], real[i % len(real)], mirror=False), numbers),
         "verify_a_copy": milliseconds(lambda i: verify(real[i], real[i], mirror=False), numbers),
         "agreement_of_a_copy": milliseconds(
@@ -257,6 +232,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 50_000], help="protected images (cost)")
     parser.add_argument("--parts", nargs="+", default=["recall", "innocent", "cost"],
                         choices=["recall", "innocent", "cost"])
+    parser.add_argument("--workers", type=int, default=0, help="processes of the miner beside this one")
+    parser.add_argument("--work", type=Path, default=Path("output/near_duplicates"), help="images and results of the miner")
     parser.add_argument("--output", type=Path, help="JSON; benchmarks/results by default")
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -267,14 +244,15 @@ def main() -> None:
     third = len(photos) // 3
     if third < 1:
         parser.error(f"--photos: expected at least 3 photographs, found {len(photos)}")
-    mine, others, neighbours = photos[:third], photos[third:2 * third], photos[2 * third:]
+    protected_photos, others, neighbours = photos[:third], photos[third:2 * third], photos[2 * third:]
     result = {"environment": environment(), "photographs": len(photos)}
     if "recall" in args.parts:
-        result["recall"] = recall(mine, min(args.per_edit, third))
+        result["recall"] = recall(photos, third, min(args.per_edit, third), args.work, args.workers)
     if "innocent" in args.parts:
-        result["false_alarms"] = false_alarms(mine, others, neighbours, args.drawn)
+        result["false_alarms"] = false_alarms(protected_photos, others, neighbours, args.drawn, args.work,
+                                              args.workers)
     if "cost" in args.parts:
-        result["cost"] = cost(mine, others[:100], args.sizes)
+        result["cost"] = cost(protected_photos, others[:100], args.sizes)
     target = args.output or result_path("near_duplicates")
     target.write_text(json.dumps(result, indent=1) + "\n")
     print(target)

@@ -10,14 +10,15 @@ from .types import Match
 
 SIDE = 512  # longest side of what is compared, pixels; less where either image has less detail to offer
 _FINE, _COARSE = 0.7, 2.5  # structures between these two sizes are compared (standard deviations, pixels)
-# Edits of photographs agree by 0.42 and more; crops that few keypoints place inexactly by 0.37, in rare cases 0.28. One
-# caption on two photographs agrees by up to 0.25, other text in one layout by up to 0.33.
-LEAST = 0.35
+# Edits of photographs agree by 0.45 and more; other text in one layout, or one caption on two photographs, by 0.31.
+LEAST = 0.38
 _FAINT = 1.5  # grey levels; what varies less is as good as flat
 
 
 def agreement(query: np.ndarray, reference: np.ndarray, match: Match) -> float:
-    """Mean local correlation in [-1, 1] over the overlap, after the match's transform; 0 when nothing overlaps.
+    """Mean local correlation over the overlap, after the match's transform, as a share of what equal pictures would reach.
+
+    1 for equal pictures, 0 for unrelated ones and when nothing overlaps.
 
     Both are uint8 RGB [H, W, 3], whole and of any size. Every neighbourhood counts alike, so that two photographs with
     the same caption agree in the caption and nowhere else, and two pages of text in neither line.
@@ -46,7 +47,10 @@ def agreement(query: np.ndarray, reference: np.ndarray, match: Match) -> float:
     correlation = local_mean(a * b) / np.sqrt((power_a + _FAINT**2) * (power_b + _FAINT**2))
     # Where both are flat there is nothing to compare; where one is, they differ.
     strength = inside * np.minimum(np.maximum(power_a, power_b) / _FAINT**2, 1)
-    return float((correlation * strength).sum() / max(float(strength.sum()), 1.0))
+    # Faint structure correlates less, even with itself: without this, misty photographs would disagree with their copies.
+    power = np.maximum(power_a, power_b)
+    reachable = power / (power + _FAINT**2)
+    return float((correlation * strength).sum() / max(float((reachable * strength).sum()), 1.0))
 
 
 def _between_pixels(transform: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:

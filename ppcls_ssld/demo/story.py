@@ -22,7 +22,7 @@ from .recipe import Recipe
 
 MARKER = "made_by_demo.txt"
 ASKED_OF_TEACHER = 128  # unlabelled images whose soft answers the report chooses from
-SURE_SHARE = 0.05  # of those; mining leaves out images of which the teacher is less sure than of so many of them
+SURE_SHARE = 0.02  # of those; mining leaves out images of which the teacher is less sure than of so many of them
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,14 @@ def is_main() -> bool:
 
 
 def init(device: str) -> None:
-    """Choose this process's device and join the others. device: 'cpu', 'gpu', 'gpu:0', 'xpu', ...
+    """Choose this process's device and join the others. device: as of `set_device`."""
+    set_device(device)
+    if world_size() > 1 and not dist.is_initialized():
+        dist.init_parallel_env()
+
+
+def set_device(device: str) -> None:
+    """Choose this process's device: 'cpu', 'gpu', 'gpu:0', 'xpu', ...
 
     A launched GPU process takes the card that the launcher gave it. On CPU no device id is asked for: Paddle 3.3.1
     raises there. ConfigError when this Paddle or this machine has no such device.
@@ -42,8 +49,6 @@ def init(device: str) -> None:
         reason = str(e).strip().splitlines()[-1]
         raise ConfigError(f"Global.device: '{device}' cannot be used here ({reason}); take -o Global.device=cpu, or "
                           "install the Paddle build for that device") from e
-    if world_size() > 1 and not dist.is_initialized():
-        dist.init_parallel_env()
 
 
 def wrap(layer: paddle.nn.Layer, find_unused_parameters: bool = False) -> paddle.nn.Layer:

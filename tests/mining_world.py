@@ -14,7 +14,7 @@ import paddle
 from sklearn.datasets import load_sample_images
 
 from ppcls_ssld.arch import build_network
-from ppcls_ssld.config.mine import load_mine
+from ppcls_ssld.config.mine import dump_mine, load_mine
 from ppcls_ssld.config.schema import NetworkConfig
 from ppcls_ssld.mining.run import mine
 
@@ -90,19 +90,17 @@ class World:
         mine(self.config(out, **sections), list(wanted), dry_run, lines.append)
         return self.folder / out
 
-    def command(self, out):
+    def command(self, out, **sections):
         """What a shell would be told, without the interpreter."""
-        from ppcls_ssld.config.mine import dump_mine
-
         file = self.folder / f"{out}.yaml"
-        file.write_text(dump_mine(self.config(out)))
+        file.write_text(dump_mine(self.config(out, **sections)))
         return [str(ROOT / "tools" / "mine.py"), "-c", str(file)]
 
-    def launch(self, out, processes):
+    def launch(self, out, processes, **sections):
         """Mine with so many processes under Paddle's launcher."""
         log = self.folder / f"log_{out}"
         command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir",
-                   str(log), *self.command(out)]
+                   str(log), *self.command(out, **sections)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PADDLE_DISTRI_BACKEND": "gloo"}
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

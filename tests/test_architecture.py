@@ -63,6 +63,14 @@ def test_paddleclas_and_paddle_distributed_are_imported_in_one_room_each():
     assert not wrong, wrong
 
 
+def test_mining_processes_meet_in_files():
+    """A barrier times out while one process works alone for long, and here it does: listing, indexes, the report."""
+    for path in (ROOT / "ppcls_ssld" / "mining").glob("*.py"):
+        used = {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)
+                and isinstance(n.value, ast.Name) and n.value.id == "parallel"}
+        assert used <= {"rank", "world_size", "is_main", "set_device"}, path
+
+
 def test_config_and_pixels_stay_free_of_paddle():
     for path in [*(ROOT / "ppcls_ssld" / "config").glob("*.py"), ROOT / "ppcls_ssld" / "data" / "pixels.py"]:
         assert not [n for n in imports(path) if n.split(".")[0] == "paddle"], path

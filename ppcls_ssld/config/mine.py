@@ -101,7 +101,7 @@ class MineConfig:
     num_workers: int | None = None  # processes that read and compare images, beside this one; None = one per core
     threads: int = 1  # of the teacher's engine on CPU; part of the result, since rounding depends on it
     block_size: int | None = None  # images per unit of work; None = by the pool's size
-    max_pixels: int = 178_956_970  # larger images go to quarantine
+    max_pixels: int = 178_000_000  # larger images go to quarantine
     min_side: int = 8  # pixels; smaller images go to quarantine
     source: Mapping[str, Any] = field(default_factory=dict)
 
@@ -126,6 +126,8 @@ LIMITS |= {
         "format": one_of("list", "paddleclas"),
     },
 }
+_PATHS = {"Mine": ("output_dir", "pool", "protect"), "Dedup": ("embedding_weights", "negatives"),
+          "Teacher": ("pretrained",), "Select": ("exclude", "root", "class_names")}
 _GENERAL = ("output_dir", "device", "seed", "num_workers", "threads", "block_size", "max_pixels", "min_side")
 
 
@@ -136,10 +138,31 @@ def load_mine(path: str | os.PathLike | None, overrides: Sequence[str] = (),
     for section, values in (flags or {}).items():
         if values:
             tree[section] = {**(tree.get(section) or {}), **values}
+    _make_absolute(tree)
     try:
         return sealed(dataclasses.replace(_read(tree), source=frozen(tree)))
     except KeyPathError as e:
         raise ConfigError(f"{place_of(e.path, places) or path or 'flags'}: {e}") from e
+
+
+def _make_absolute(tree: dict[str, Any]) -> None:
+    """Paths as seen from any folder: the settings are kept in output_dir and may be taken up from elsewhere."""
+    for section, keys in _PATHS.items():
+        values = tree.get(section)
+        for key in keys if isinstance(values, dict) else ():
+            values[key] = _absolute(values.get(key))
+            if values[key] is None:
+                del values[key]
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, str) and value and "://" not in value:
+        return os.path.abspath(value)
+    if isinstance(value, (list, tuple)):
+        return [_absolute(item) for item in value]
+    if isinstance(value, Mapping):  # {path: ..., root: ...}
+        return {key: _absolute(item) for key, item in value.items()}
+    return value
 
 
 def dump_mine(config: MineConfig) -> str:
@@ -166,7 +189,9 @@ def _read(tree: Mapping[str, Any]) -> MineConfig:
         values[name] = cls(**section.fields(cls))
         section.done()
     values["Teacher"], values["class_num"] = _teacher(root)
-    score, select = values["Score"], values["Select"]
+    score, select, dedup = values["Score"], values["Select"], values["Dedup"]
+    if dedup.negatives and dedup.method == "paper":
+        fail("Dedup.negatives", "calibrates the cascade; method paper has a count of its own (Dedup.min_matches)")
     if select.classes_per_image > score.classes_stored:
         fail("Select.classes_per_image", f"{select.classes_per_image}, but Score.classes_stored keeps only "
                                          f"{score.classes_stored} classes of an image; raise the latter")

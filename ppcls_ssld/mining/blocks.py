@@ -6,16 +6,18 @@ any moment and a second start end in the same files.
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import cv2
+from threadpoolctl import threadpool_limits
 
 from ..data.workers import die_with_parent
 from ..errors import DataError, StoppedBySignal
@@ -48,10 +50,10 @@ def share(blocks: Sequence[int], rank: int, world: int) -> list[int]:
 
 
 class Stoppable:
-    """Context in which a loop can be asked to stop: `check()` raises StoppedBySignal after SIGTERM or SIGINT."""
+    """Context in which a run can be asked to stop: `check()` raises StoppedBySignal after SIGTERM or SIGINT."""
 
-    def __init__(self, stage: str):
-        self._stage, self._request = stage, StopRequest()
+    def __init__(self):
+        self._request = StopRequest()
 
     def __enter__(self) -> Stoppable:
         self._request.__enter__()
@@ -62,18 +64,23 @@ class Stoppable:
 
     def check(self) -> None:
         if self._request:
-            raise StoppedBySignal(f"{self._stage}: stopped by {self._request.signal_name}; what is finished is kept, "
-                                  "start the same command again to go on")
+            raise StoppedBySignal(f"stopped by {self._request.signal_name}; what is finished is kept, start the same "
+                                  "command again to go on")
 
 
-def stream(work: Callable[[Any], Any], tasks: Iterable[Any], workers: int) -> Iterator[Any]:
+def stream(work: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
+           check: Callable[[], None] = lambda: None) -> Iterator[Any]:
     """work(task) of every task, in order, by forked processes (0: by this one), a few tasks ahead of the consumer.
+
+    check: called at least once a second while a result is waited for; may raise.
 
     `work` is inherited by the fork, with every index and memory map it holds; tasks and results are pickled. DataError
     when a process dies. The processes end with the iterator, and with this process however it ends.
     """
     if workers == 0:
-        yield from map(work, tasks)
+        for task in tasks:
+            check()
+            yield work(task)
         return
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork
@@ -85,15 +92,25 @@ def stream(work: Callable[[Any], Any], tasks: Iterable[Any], workers: int) -> It
                 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: a fork beside Paddle's threads
                 pending.append(executor.submit(_call, task))
             if len(pending) > 2 * workers:
-                yield pending.popleft().result()
+                yield _result(pending.popleft(), check)
         while pending:
-            yield pending.popleft().result()
+            yield _result(pending.popleft(), check)
     except BrokenProcessPool as e:
         raise DataError("a process that reads and compares images died (often: out of memory); finished blocks are "
                         "kept; start again with a smaller Mine.num_workers, or with 0 to see the error itself") from e
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
         cv2.setNumThreads(threads)
+
+
+def _result(future: Future, check: Callable[[], None]) -> Any:
+    while True:
+        check()
+        try:
+            return future.result(timeout=1)
+        except concurrent.futures.TimeoutError:
+            if future.done():  # the work's own TimeoutError, which is the same class from Python 3.11 on
+                raise
 
 
 _work: Callable[[Any], Any] | None = None  # of a forked process, which serves one `stream` and ends with it
@@ -106,6 +123,7 @@ def _adopt(work: Callable[[Any], Any]) -> None:
         signal.signal(number, signal.SIG_IGN)  # the main process decides what they mean
     die_with_parent()
     cv2.setNumThreads(0)
+    threadpool_limits(1)  # of BLAS and OpenMP: there is a process for each core, and OpenMP's threads do not survive a fork
 
 
 def _call(task: Any) -> Any:

@@ -22,10 +22,10 @@ from ..errors import DataError
 from . import alignment
 from .geometry import GeometryConfig, paper_match_count, verify
 from .images import Look, Unreadable, look
-from .keypoints import KeypointConfig, extract
+from .keypoints import KeypointConfig
 from .overlay import LEAST, agreement
 from .protected import Protected, group_of
-from .types import Keypoints, Match
+from .types import Match
 
 FEW_KEYPOINTS = 8  # with fewer, geometry has nothing to count
 SMALL_SIDE = 64  # pixels; below, SIFT sees little
@@ -77,13 +77,19 @@ class Cascade:
 
     def __call__(self, task: Task) -> list[dict[str, Any]]:
         """One row per image, with the columns of store's kind 'dedup'."""
-        seen = [look(name, self._archives, self._max_pixels, self._min_side) for name in task.names]
+        seen = [self.look(name) for name in task.names]
         found = self._exact(seen)
         unsure = [i for i, s in enumerate(seen) if isinstance(s, Look) and found[i] is None]
         proposed = task.proposed or ((),) * len(seen)
         for i, evidence in zip(unsure, self.evidence([seen[i] for i in unsure], [proposed[i] for i in unsure])):
-            found[i] = self._worst(evidence)
+            found[i] = evidence[-1] if evidence else None
         return [self._row(task.first + i, s, found[i]) for i, s in enumerate(seen)]
+
+    def look(self, name: str) -> Look | Unreadable:
+        """An image with all that the stages in use need."""
+        config = self._config
+        wanted = config.keypoints or config.thumbnail or config.method == "paper"
+        return look(name, self._archives, self._max_pixels, self._min_side, self._keypoints if wanted else None)
 
     def _exact(self, seen: Sequence[Look | Unreadable]) -> list[Evidence | None]:
         """Evidence of name, bytes and pixels; an unreadable copy is a copy too."""
@@ -115,9 +121,8 @@ class Cascade:
         without = without or [-1] * len(seen)
         if config.method == "paper":
             return [self._paper(s, skip) for s, skip in zip(seen, without)]
-        points = [extract(s.pixels, self._keypoints) if config.keypoints or config.thumbnail else None for s in seen]
         small = [i for i, s in enumerate(seen) if config.thumbnail and (
-            min(s.pixels.shape[:2]) < SMALL_SIDE or len(points[i]) < FEW_KEYPOINTS)]
+            min(s.width, s.height) < SMALL_SIDE or len(s.keypoints) < FEW_KEYPOINTS)]
         alike = dict(zip(small, protected.near_thumbnails(np.stack([seen[i].thumbnail for i in small]),
                                                           config.candidates))) if small else {}
         results = []
@@ -128,8 +133,8 @@ class Cascade:
                 evidence += self._aligned("hash", s, near[:ALIGNED])
             if i in alike and not self._enough(evidence):
                 evidence += self._aligned("thumbnail", s, [r for r in alike[i] if r != without[i]][:ALIGNED])
-            if config.keypoints and not self._enough(evidence) and len(points[i]) >= FEW_KEYPOINTS:
-                evidence += self._matched(s, points[i], proposed[i], without[i])
+            if config.keypoints and not self._enough(evidence) and len(s.keypoints) >= FEW_KEYPOINTS:
+                evidence += self._matched(s, proposed[i], without[i])
             results.append(sorted(evidence, key=self._margin))
         return results
 
@@ -139,9 +144,9 @@ class Cascade:
                  if match is not None and match.score >= WEAK_CORRELATION]
         return [max(found, key=lambda e: e.match.score)] if found else []
 
-    def _matched(self, s: Look, points: Keypoints, proposed: Sequence[int], skip: int) -> list[Evidence]:
+    def _matched(self, s: Look, proposed: Sequence[int], skip: int) -> list[Evidence]:
         """The best match of the index's candidates, and of those that an embedding proposes besides."""
-        protected, top = self._protected, self._config.candidates
+        protected, top, points = self._protected, self._config.candidates, s.keypoints
         voted = [c for c in protected.keypoint_index.search(points, top) if c.reference != skip]
         known = {c.reference for c in voted}
         further = [r for r in proposed if r not in known and r != skip][:top]
@@ -157,17 +162,16 @@ class Cascade:
         """The match as it is, or weak where keypoints agree and pixels do not: other text in one layout, one caption."""
         if match.score < GeometryConfig().cells:
             return match
-        name = self._protected.listing.name(position)
         try:
-            reference = decode(read_bytes(name, self._archives), name)
+            query, reference = (decode(read_bytes(name, self._archives), name)
+                                for name in (s.name, self._protected.listing.name(position)))
         except DataError:
-            return match  # it could be read once; what was found then stands
-        return match if agreement(s.pixels, reference, match) >= LEAST else replace(match, score=float(WEAK_CELLS))
+            return match  # they could be read once; what was found then stands
+        return match if agreement(query, reference, match) >= LEAST else replace(match, score=float(WEAK_CELLS))
 
     def _paper(self, s: Look, skip: int) -> list[Evidence]:
         """SIFT matches with the protected images of the same class, as far as the original is known."""
-        points = extract(s.pixels, self._keypoints)
-        counts = [(paper_match_count(points, self._protected.keypoints[r]), r)
+        counts = [(paper_match_count(s.keypoints, self._protected.keypoints[r]), r)
                   for r in self._protected.groups.get(group_of(s.name), []) if r != skip]
         if not counts:
             return []
@@ -184,9 +188,6 @@ class Cascade:
     def _enough(self, evidence: Sequence[Evidence]) -> bool:
         return any(self._margin(e) >= 1 for e in evidence)
 
-    def _worst(self, evidence: Sequence[Evidence]) -> Evidence | None:
-        return evidence[-1] if evidence else None
-
     def _row(self, index: int, s: Look | Unreadable, evidence: Evidence | None) -> dict[str, Any]:
         readable = isinstance(s, Look)
         exact = evidence is not None and evidence.match is _SAME
@@ -202,7 +203,7 @@ class Cascade:
             "mirrored": bool(has_match and evidence.match.mirrored),
             "pairs": evidence.match.pairs if has_match and evidence.stage in ("keypoints", "embedding") else _NO_PAIRS,
             "reason": "" if readable else s.reason, "kinds": ",".join(s.kinds) if readable else "",
-            "width": s.pixels.shape[1] if readable else 0, "height": s.pixels.shape[0] if readable else 0,
+            "width": s.width if readable else 0, "height": s.height if readable else 0,
             "hash": (s.hash or 0) if readable else 0, "pixels": s.digest if readable else bytes(16),
         }
 

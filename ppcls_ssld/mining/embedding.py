@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import faiss
 import numpy as np
+import paddle
 
-from .. import parallel
 from ..arch import build_embedder
 from ..config import plain
 from ..config.schema import NetworkConfig
@@ -16,8 +17,18 @@ from ..errors import CheckpointError, ConfigError
 from .blocks import Blocks
 from .forward import run_network
 from .listing import Listing
-from .score import transforms_of
+from .score import file_digest, transforms_of
 from .workspace import Workspace, digest_of
+
+
+def embedding_settings(ws: Workspace) -> dict[str, Any]:
+    """What the features depend on, as JSON."""
+    config = ws.config
+    weights = config.Dedup.embedding_weights
+    return {"embedding": config.Dedup.embedding, "embedding_transforms": plain(transforms_of(config)),
+            "embedding_weights": file_digest(weights) if isinstance(weights, str) else str(weights),
+            "embedding_batch_size": config.Score.batch_size, "embedding_device": config.device.partition(":")[0],
+            "paddle": paddle.__version__}
 
 
 class Embedding:
@@ -36,16 +47,13 @@ class Embedding:
                                 pretrained=config.Dedup.embedding_weights)
         size = config.Score.image_size
         self._network = build_embedder(network, (3, size, size), config.device, config.threads)
-        self._config, self._workers, self._threads = config, ws.workers, config.threads
+        self._config, self._workers = config, ws.workers
         self._top = config.Dedup.candidates
-        key = digest_of({"listing": ws.about["protected"]["digest"], "embedding": config.Dedup.embedding,
-                         "weights": str(config.Dedup.embedding_weights), "transforms": plain(transforms_of(config))})
+        key = digest_of({"listing": ws.about["protected"]["digest"], **embedding_settings(ws)})
         file = ws.folder / "protected" / f"features-{key}.npz"
-        if not file.is_file():
-            parallel.barrier()  # all have seen that it is to be made
-            if ws.rank == 0:
-                self._write(ws.protected, file)
-            parallel.barrier()
+        if ws.rank == 0 and not file.is_file():
+            self._write(ws.protected, file)
+        ws.wait(file.is_file)
         with np.load(file, allow_pickle=False) as arrays:
             self._position, features = arrays["position"], arrays["features"]
         self._index = faiss.IndexScalarQuantizer(features.shape[1], faiss.ScalarQuantizer.QT_fp16,
@@ -54,7 +62,7 @@ class Embedding:
 
     def propose(self, pool: Listing, ranges: Sequence[range]) -> Iterator[list[tuple[int, ...]]]:
         """Per range of positions, per image, the protected images that are nearest; () for one that cannot be read."""
-        faiss.omp_set_num_threads(self._threads)
+        faiss.omp_set_num_threads(1)
         for positions, answers in zip(ranges, self._features(pool, ranges)):
             near: list[tuple[int, ...]] = [()] * len(positions)
             if len(answers.index):

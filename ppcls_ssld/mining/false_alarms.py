@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..config.mine import PoolSource
-from ..data.files import Archives
 from .alignment import AlignmentConfig
 from .blocks import stream
 from .calibrate import Estimate, estimate, threshold_for
 from .dedup import Cascade, Thresholds
 from .geometry import GeometryConfig
-from .images import Look, look
+from .images import Look
 from .protected import Protected
 from .workspace import Workspace
 
@@ -34,10 +33,10 @@ class _Scorer:
     def __init__(self, ws: Workspace, protected: Protected):
         config = ws.config
         self._cascade = Cascade(config.Dedup, protected, _NEVER, config.max_pixels, config.min_side)
-        self._protected, self._limits, self._archives = protected, (config.max_pixels, config.min_side), Archives()
+        self._protected = protected
 
     def __call__(self, names: Sequence[str]) -> list[dict[str, float]]:
-        readable = [s for name in names if isinstance(s := look(name, self._archives, *self._limits), Look)]
+        readable = [s for name in names if isinstance(s := self._cascade.look(name), Look)]
         without = [-1 if (at := self._protected.position(s.name)) is None else at for s in readable]
         return [{key: max((e.match.score for e in evidence if e.stage in stages), default=0.0)
                  for key, stages in STAGES.items()} for evidence in self._cascade.evidence(readable, without=without)]
@@ -46,7 +45,8 @@ class _Scorer:
 def scores_of_innocents(ws: Workspace, protected: Protected, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Per threshold, the worst score of each readable image against all protected images but itself."""
     tasks = [names[i:i + _TASK] for i in range(0, len(names), _TASK)]
-    rows = [row for part in stream(_Scorer(ws, protected), tasks, ws.workers) for row in part]
+    rows = [row for part in stream(_Scorer(ws, protected), tasks, ws.all_workers, ws.stop.check)
+            for row in part]
     return {key: np.array([row[key] for row in rows]) for key in STAGES}
 
 
@@ -65,8 +65,19 @@ def calibrate(ws: Workspace, protected: Protected) -> dict[str, Any]:
     if correlation < (least := AlignmentConfig().min_score):
         correlation, of_correlation = least, estimate(scores["correlation"], least)
     ws.say(f"calibrated on {of_cells.count:,} negatives: {cells:.0f} cells, correlation {correlation:.3f}")
-    return {"cells": int(cells), "correlation": correlation,
-            "estimates": {"cells": asdict(of_cells), "correlation": asdict(of_correlation)}}
+    if correlation > 1:
+        ws.say(f"warning: no correlation keeps the false alarms at {config.false_alarms:g}: the hash and thumbnail stages "
+               "will remove nothing. Are there copies of protected images among the negatives? 10,000 negatives are good")
+    return {"cells": int(cells), "correlation": correlation, "listing": listing.digest(),
+            "estimates": {"cells": asdict(of_cells), "correlation": asdict(of_correlation)},
+            "scores": {key: values.tolist() for key, values in scores.items()}}
+
+
+def at_threshold(calibration: dict[str, Any], key: str, threshold: float) -> Estimate:
+    """False alarms of the user's negatives at the threshold in force, which need not be the calibrated one."""
+    if threshold == calibration[key]:
+        return Estimate(**calibration["estimates"][key])
+    return estimate(np.array(calibration["scores"][key]), threshold)
 
 
 def leave_one_out(ws: Workspace, protected: Protected, thresholds: Thresholds) -> dict[str, Estimate]:

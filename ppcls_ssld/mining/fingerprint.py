@@ -87,8 +87,8 @@ class HashIndex:
     beside them, with which a query costs tens of microseconds instead of 0.6 per thousand hashes.
     """
 
-    def __init__(self, hashes: np.ndarray, distance: int, threads: int = 1):
-        self.count, self.distance, self._threads = len(hashes), distance, threads
+    def __init__(self, hashes: np.ndarray, distance: int):
+        self.count, self.distance = len(hashes), distance
         if self.count < _FLAT_LIMIT or distance >= 2 * _BANDS:
             self._index = faiss.IndexBinaryFlat(64)
         else:
@@ -104,7 +104,7 @@ class HashIndex:
         """
         if not self.count or not len(queries):
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int32)
-        faiss.omp_set_num_threads(self._threads)
+        faiss.omp_set_num_threads(1)
         limits, bits, found = self._index.range_search(_bytes_of(queries), self.distance + 1)
         query = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
         order = np.lexsort((found, bits, query))

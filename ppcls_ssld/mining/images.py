@@ -11,15 +11,17 @@ from ..data.pixels import decode
 from ..errors import DataError
 from .fingerprint import image_id, perceptual_hash, pixel_digest
 from .header import inspect
+from .keypoints import KeypointConfig, extract
 from .thumbnails import thumbnail
+from .types import Keypoints
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of one readable image.
+    """What is known of one readable image. Its pixels are let go: a large one takes half a gigabyte.
 
     id: 16 bytes, of the file's content. digest: 16 bytes, of the pixels. hash: of the luminance, None for a flat image.
-    thumbnail: uint8 [32, 32, 3]. pixels: uint8 RGB [H, W, 3]. kinds: what is odd about it (header.KINDS).
+    thumbnail: uint8 [32, 32, 3]. keypoints: None if not asked for. kinds: what is odd about it (header.KINDS).
     """
 
     name: str
@@ -27,7 +29,9 @@ class Look:
     digest: bytes
     hash: np.uint64 | None
     thumbnail: np.ndarray
-    pixels: np.ndarray
+    keypoints: Keypoints | None
+    width: int
+    height: int
     kinds: tuple[str, ...]
 
 
@@ -40,8 +44,9 @@ class Unreadable:
     reason: str
 
 
-def look(name: str, archives: Archives, max_pixels: int, min_side: int) -> Look | Unreadable:
-    """Read, decode and fingerprint one image."""
+def look(name: str, archives: Archives, max_pixels: int, min_side: int,
+         keypoints: KeypointConfig | None = None) -> Look | Unreadable:
+    """Read, decode and fingerprint one image; with keypoints, if it is said how to extract them."""
     content_id = bytes(16)
     try:
         encoded = read_bytes(name, archives)
@@ -52,5 +57,6 @@ def look(name: str, archives: Archives, max_pixels: int, min_side: int) -> Look 
         return Unreadable(name, content_id, str(e).removeprefix(f"{name}: "))
     except MemoryError:
         return Unreadable(name, content_id, "there is not enough memory to decode it; lower Mine.max_pixels")
-    return Look(name, content_id, pixel_digest(pixels), perceptual_hash(pixels), thumbnail(pixels), pixels,
-                header.kinds)
+    height, width = pixels.shape[:2]
+    return Look(name, content_id, pixel_digest(pixels), perceptual_hash(pixels), thumbnail(pixels),
+                extract(pixels, keypoints) if keypoints else None, width, height, header.kinds)

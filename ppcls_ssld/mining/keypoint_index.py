@@ -32,7 +32,6 @@ class IndexConfig:
     voters: keypoints of the image that vote, from all over it. neighbours: descriptors each votes for.
     similarity: smallest cosine of a vote. probes: inverted lists looked into per descriptor.
     min_votes: fewest agreeing votes that make a candidate. seed: of the clustering.
-    threads: FAISS's, for the whole process.
     """
 
     voters: int = 128
@@ -41,7 +40,6 @@ class IndexConfig:
     probes: int = 4
     min_votes: int = 5
     seed: int = 0
-    threads: int = 1
 
 
 class Candidate(NamedTuple):
@@ -115,8 +113,8 @@ class KeypointIndex:
 
     @staticmethod
     def build(images: Sequence[Keypoints], config: IndexConfig = IndexConfig()) -> KeypointIndex:
-        """Index of a KeypointStore or a list. Deterministic for threads=1: the same images give the same index."""
-        faiss.omp_set_num_threads(config.threads)
+        """Index of a KeypointStore or a list. The same images give the same index."""
+        faiss.omp_set_num_threads(1)
         counts = np.array([len(image) for image in images], np.int64)
         owners = np.repeat(np.arange(len(images), dtype=np.int32), counts)
         turns = np.concatenate([_turns(image.angles) for image in images] or [np.zeros(0, np.uint8)])
@@ -162,7 +160,7 @@ class KeypointIndex:
                 index.nprobe = config.probes
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as e:
             raise DataError(f"{folder}: not a whole keypoint index ({e}); remove it and build it again") from e
-        faiss.omp_set_num_threads(config.threads)
+        faiss.omp_set_num_threads(1)
         return KeypointIndex(index, *arrays, config)
 
     def search(self, query: Keypoints, top: int = 5) -> list[Candidate]:

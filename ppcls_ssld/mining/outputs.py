@@ -45,7 +45,7 @@ def write_list(path: Path, names: Iterable[str], form: str, root: str | None) ->
     prefix = os.path.join(os.path.abspath(root), "") if root else None
     lines = []
     for name in names:
-        if prefix and name.startswith(prefix):
+        if prefix and name.startswith(prefix) and not name[len(prefix)].isspace():  # readers strip a leading space
             name = name[len(prefix):]
         lines.append(f"{name} 0\n" if form == "paddleclas" or _ENDS_IN_NUMBER.search(name) else f"{name}\n")
     return write_atomic(path, "".join(lines))

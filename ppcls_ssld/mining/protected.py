@@ -17,8 +17,8 @@ from ..data.files import Archives
 from ..errors import CheckpointError, ConfigError
 from .fingerprint import HashIndex, mirrored
 from .images import Unreadable, look
-from .keypoint_index import IndexConfig, KeypointIndex, KeypointStore
-from .keypoints import KeypointConfig, extract, pack, unpack
+from .keypoint_index import KeypointIndex, KeypointStore
+from .keypoints import KeypointConfig, pack, unpack
 from .listing import Listing
 from .thumbnails import ThumbnailIndex
 
@@ -42,8 +42,8 @@ class Features:
 
     def __call__(self, task: Task) -> dict[str, Any]:
         """Arrays over the task's images, unreadable ones as zeros and without keypoints; their names and reasons."""
-        seen = [look(name, self._archives, self._max_pixels, self._min_side) for name in task.names]
-        points = [None if isinstance(s, Unreadable) else extract(s.pixels, self._keypoints) for s in seen]
+        seen = [look(name, self._archives, self._max_pixels, self._min_side, self._keypoints) for name in task.names]
+        points = [None if isinstance(s, Unreadable) else s.keypoints for s in seen]
         unreadable = [(s.name, s.reason) for s in seen if isinstance(s, Unreadable)]
         blank = np.zeros((32, 32, 3), np.uint8)
         return {
@@ -86,7 +86,7 @@ def finished(folder: Path, count: int) -> set[int]:
     return {block for block in range(count) if (folder / f"{block:05d}.npz").is_file()}
 
 
-def join(folder: Path, parts: Path, count: int, threads: int, say: Callable[[str], None]) -> list[tuple[str, str]]:
+def join(folder: Path, parts: Path, count: int, say: Callable[[str], None]) -> list[tuple[str, str]]:
     """Join the features of all blocks into the files that `Protected` opens; returns (name, reason) of what is unreadable.
 
     Memory: one block, and what FAISS needs to build its index.
@@ -112,7 +112,7 @@ def join(folder: Path, parts: Path, count: int, threads: int, say: Callable[[str
             np.save(folder / f"{key}.npy", np.concatenate(whole[key]))
         store = KeypointStore.write(folder / "keypoints", keypoints())
         say(f"protected images: index over the keypoints of {len(store):,} images")
-        KeypointIndex.build(store, IndexConfig(threads=threads)).write(folder / "index")
+        KeypointIndex.build(store).write(folder / "index")
     except OSError as e:
         raise CheckpointError(f"{folder}: the index of the protected images cannot be written ({e.strerror or e}); "
                               "free some space, then start the same command again") from e
@@ -125,7 +125,7 @@ class Protected:
     groups: positions by class, see `group_of`.
     """
 
-    def __init__(self, listing: Listing | None, folder: Path | None, threads: int = 1):
+    def __init__(self, listing: Listing | None, folder: Path | None):
         self.listing = listing
         self.count = len(listing) if listing else 0
         if not self.count:
@@ -133,13 +133,14 @@ class Protected:
         ids, digests = np.load(folder / "id.npy"), np.load(folder / "digest.npy")
         none = bytes(16)
         # The first of equal ones, so that the same image is named whatever process asks.
-        self._by_id = {key: i for i, key in reversed(list(enumerate(map(bytes, ids)))) if key != none}
-        self._by_digest = {key: i for i, key in reversed(list(enumerate(map(bytes, digests)))) if key != none}
+        readable = [(i, bytes(ids[i]), bytes(digests[i])) for i in range(self.count) if bytes(digests[i]) != none]
+        self._by_id = {key: i for i, key, _ in reversed(readable)}
+        self._by_digest = {key: i for i, _, key in reversed(readable)}
         self.hashes = np.load(folder / "hash.npy")
         self._hashed = np.flatnonzero(self.hashes)
-        self._hash_index = HashIndex(self.hashes[self._hashed], HASH_BITS, threads)
+        self._hash_index = HashIndex(self.hashes[self._hashed], HASH_BITS)
         self.thumbnails = np.load(folder / "thumbnail.npy", mmap_mode="r")
-        self._thumbnail_index = ThumbnailIndex(self.thumbnails, threads=threads)
+        self._thumbnail_index = ThumbnailIndex(self.thumbnails)
         self.keypoints = KeypointStore.open(folder / "keypoints")
         self.keypoint_index = KeypointIndex.open(folder / "index")
         self._names = {name: i for i, name in enumerate(listing.names(0, self.count))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from collections import Counter
@@ -27,17 +28,19 @@ from .stages import copies_of
 from .store import read_parts
 from .workspace import ALGORITHM, Workspace, read_json
 
-_COLUMNS = ("name", "status", "stage", "protected", "score", "transform", "mirrored", "pairs", "reason", "kinds")
+_COLUMNS = ("index", "name", "status", "stage", "protected", "score", "transform", "mirrored", "pairs", "reason",
+            "kinds")
 _STAGE_ORDER = ("path", "bytes", "pixels", "hash", "thumbnail", "keypoints", "embedding")
 UNREADABLE_SHOWN = 50
 
 
 @dataclass
 class Tally:
-    """Of all dedup parts. removed: images by stage. pairs: those worth looking at. unreadable: the first ones."""
+    """Of all dedup parts. unreadable: images, with those `lost` between dedup and score. removed: images by stage.
+    pairs: those worth looking at."""
 
-    kept: int = 0
     unreadable: int = 0
+    lost: int = 0
     removed: Counter = field(default_factory=Counter)
     kinds: Counter = field(default_factory=Counter)
     shown_unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -48,21 +51,20 @@ def write_results(ws: Workspace, choice: Choice, dedup: dict[str, Any], scores: 
                   estimates: dict[str, tuple[Estimate, str]], written: Sequence[Path], command: str) -> Path:
     """Write the tables, the manifest and the report; returns the report's path."""
     thresholds = Thresholds(dedup["cells"], dedup["correlation"], dedup["matches"])
-    tally = _write_tables(ws, dedup, thresholds)
-    scored = choice.scored
-    tally.unreadable += (lost := tally.kept - tally.removed["pool"] - scored)
+    tally = _write_tables(ws, dedup, scores, thresholds)
     class_names = class_names_of(ws, len(choice.before))
     counts = _counts(ws, tally, choice)
     write_json(ws.folder / "manifest.json", {
-        "made_by": f"ppcls_ssld {__version__}", "algorithm": ALGORITHM, "config": plain(ws.config.source),
+        "made_by": f"ppcls_ssld {__version__}", "code": _code_digest(), "algorithm": ALGORITHM, "config": plain(ws.config.source),
         "pool": {key: ws.about["pool"][key] for key in ("digest", "count", "sources")},
         "protected": {key: ws.about["protected"][key] for key in ("digest", "count", "sources")},
-        "dedup": dedup, "score": scores, "select": {**asdict(ws.config.Select), "seed": ws.config.seed},
+        "dedup": dedup, "score": scores,
+        "select": {**asdict(ws.config.Select), "seed": ws.config.seed, "exclusions": choice.exclusion_digest},
         "counts": counts, "versions": _versions(),
         "files": {path.name: file_digest(str(path)) for path in (*written, ws.folder / "removed.csv",
                                                                  ws.folder / "quarantine.csv")}})
     seconds = read_json(ws.folder / "seconds.json")
-    notes = [f"{lost:,} images could be read at first, but not when they were scored"] if lost else []
+    notes = [f"{tally.lost:,} images could be read at first, but not when they were scored"] if tally.lost else []
     result = MiningResult(
         command=command, settings={k: plain(v) for k, v in ws.config.source.items()}, counts=counts, pairs=tally.pairs,
         thresholds=_threshold_rows(dedup, thresholds, estimates), class_names=class_names, before=choice.before,
@@ -74,29 +76,33 @@ def write_results(ws: Workspace, choice: Choice, dedup: dict[str, Any], scores: 
     return write_report(result, ws.folder / "report.html", read=lambda name: decode(read_bytes(name), name))
 
 
-def _write_tables(ws: Workspace, dedup: dict[str, Any], thresholds: Thresholds) -> Tally:
+def _write_tables(ws: Workspace, dedup: dict[str, Any], scores: dict[str, Any], thresholds: Thresholds) -> Tally:
     """removed.csv and quarantine.csv from the parts, in the order of the listing."""
     tally, removed = Tally(), []
     quarantine = [(path, reason) for path, reason in ws.about["pool"]["unlistable"]]
     quarantine += [(path, f"protected image: {reason}") for path, reason in _protected_unreadable(ws)]
 
+    copies = copies_of(ws, dedup)
+    copied = set(copies.index.tolist()) if copies else set()
+
     def pairs() -> Iterator[Pair]:
-        for row in _rows(read_parts(ws.folder / "dedup", range(len(ws.blocks)), "dedup", dedup, _COLUMNS)):
+        blocks = range(len(ws.blocks))
+        dedup_parts = read_parts(ws.folder / "dedup", blocks, "dedup", dedup, _COLUMNS)
+        score_parts = read_parts(ws.folder / "score", blocks, "score", scores, ("index",))
+        for row, scored in _rows(dedup_parts, score_parts):
             tally.kinds.update(filter(None, row["kinds"].split(",")))
-            if row["status"] == "unreadable":
-                tally.unreadable += 1
-                quarantine.append((row["name"], row["reason"]))
-            elif row["status"] == "removed":
+            if row["status"] == "removed":
                 tally.removed[row["stage"]] += 1
                 removed.append((row["name"], row["protected"], row["stage"], _number(row["score"]),
                                 _transform(row["transform"]), "yes" if row["mirrored"] else "no"))
-            else:
-                tally.kept += 1
+            elif row["status"] == "unreadable" or (row["index"] not in scored and row["index"] not in copied):
+                tally.unreadable += 1
+                tally.lost += row["status"] == "kept"
+                quarantine.append((row["name"], row["reason"] or "could be read at first, but not when it was scored"))
             if row["stage"] and row["status"] != "unreadable":
                 threshold = thresholds.of("paper" if dedup["method"] == "paper" else row["stage"])
                 yield Pair(row["name"], row["protected"], row["stage"], row["score"], threshold, row["mirrored"],
                            row["transform"], row["pairs"], row["status"])
-        copies = copies_of(ws)
         for index, keeper, stage, score in zip(copies.index.tolist(), copies.keeper.tolist(), copies.stage.tolist(),
                                                copies.score.tolist()) if copies else ():
             tally.removed["pool"] += 1
@@ -111,9 +117,21 @@ def _write_tables(ws: Workspace, dedup: dict[str, Any], thresholds: Thresholds) 
     return tally
 
 
-def _rows(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for part in parts:
-        yield from (dict(zip(part, values)) for values in zip(*part.values()))
+def _rows(dedup_parts: Iterable[dict[str, Any]],
+          score_parts: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], set[int]]]:
+    """(row of dedup, positions that are scored in its block)."""
+    for part, scores in zip(dedup_parts, score_parts):
+        scored = set(scores["index"].tolist())
+        yield from ((dict(zip(part, values)), scored) for values in zip(*part.values()))
+
+
+def _code_digest() -> str:
+    """BLAKE2b of the package's source, which a version number alone does not tell."""
+    digest = hashlib.blake2b(digest_size=16)
+    root = Path(__file__).resolve().parent.parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _counts(ws: Workspace, tally: Tally, choice: Choice) -> dict[str, int]:

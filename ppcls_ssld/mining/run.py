@@ -11,11 +11,13 @@ import numpy as np
 from .. import parallel
 from ..config.mine import MineConfig
 from ..errors import ConfigError
+from ..inference import read_labels
 from . import stages
+from .blocks import Stoppable
 from .calibrate import Estimate
-from .choose import Choice, write_choice
+from .choose import Choice, Exclusions, write_choice
 from .dedup import Thresholds
-from .false_alarms import leave_one_out
+from .false_alarms import at_threshold, leave_one_out
 from .outputs import write_json
 from .results import class_names_of, write_results
 from .score import check_teacher
@@ -31,36 +33,53 @@ def mine(config: MineConfig, wanted: Sequence[str] = STAGES, dry_run: bool = Fal
     dry_run: choose and print, write nothing. Errors: ConfigError and DataError for what the user gave, CheckpointError
     when the disk refuses, StoppedBySignal; in each case what is finished is kept and the same call goes on from there.
     """
-    if wanted != ["dedup"] and config.Teacher is None:
+    parallel.set_device(config.device)
+    if parallel.is_main():
+        _check(config, wanted)
+    with Stoppable() as stop:
+        ws = Workspace(config, say, stop, dry_run)
+        if "dedup" in wanted:
+            stages.dedup(ws)
+        if "score" in wanted:
+            stages.score(ws)
+        choice = _select(ws, dry_run) if "select" in wanted and ws.rank == 0 else None
+        stop.check()
+    return choice
+
+
+def _check(config: MineConfig, wanted: Sequence[str]) -> None:
+    """What a later stage would find wrong, found before the first image is read."""
+    if set(wanted) - {"dedup"} and config.Teacher is None:
         raise ConfigError("no teacher: give --teacher ARCH and --teacher-weights FILE (or run `mine dedup` alone)")
-    parallel.init(config.device)
-    if "score" in wanted and parallel.is_main():
-        check_teacher(config)  # now, and not after hours of dedup
-    ws = Workspace(config, say)
-    if "dedup" in wanted:
-        stages.dedup(ws)
     if "score" in wanted:
-        stages.score(ws)
-    choice = None
-    if "select" in wanted and ws.rank == 0:
-        choice, dedup, scores = stages.select(ws)
-        ws.say(_summary(ws, choice))
-        if not dry_run:
-            names = class_names_of(ws, len(choice.before))
-            ws.keep_config()
-            written = write_choice(choice, ws.pool, config.Select, names, ws.folder)
-            with ws.clock("report"):
-                estimates = _estimates(ws, Thresholds(dedup["cells"], dedup["correlation"], dedup["matches"]))
-                report = write_results(ws, choice, dedup, scores, estimates, written, shlex.join(sys.argv))
-            ws.say(f"list for training: {written[0]}\nreport: {report}")
-    parallel.barrier()
+        check_teacher(config)
+    if "select" in wanted:
+        Exclusions(config.Select)
+        if config.Select.class_names:
+            read_labels(config.Select.class_names, config.class_num)
+
+
+def _select(ws: Workspace, dry_run: bool) -> Choice:
+    choice, dedup, scores = stages.select(ws)
+    ws.say(_summary(ws, choice))
+    if not len(choice.images):
+        ws.say("warning: nothing is chosen, and training refuses an empty list; see the report's funnel")
+    if dry_run:
+        return choice
+    names = class_names_of(ws, len(choice.before))
+    ws.keep_config()
+    written = write_choice(choice, ws.pool, ws.config.Select, names, ws.folder, ws.say)
+    with ws.clock("report"):
+        estimates = _estimates(ws, Thresholds(dedup["cells"], dedup["correlation"], dedup["matches"]))
+        report = write_results(ws, choice, dedup, scores, estimates, written, shlex.join(sys.argv))
+    ws.say(f"list for training: {written[0]}\nreport: {report}")
     return choice
 
 
 def _summary(ws: Workspace, choice: Choice) -> str:
     config = ws.config.Select
     lines = [f"chosen: {len(choice.images):,} of {choice.scored:,} scored images"
-             + (f", {choice.excluded:,} excluded" if choice.excluded else "")
+             + (f", {choice.excluded:,} excluded by {choice.exclusion_lines:,} lines" if choice.exclusion_lines else "")
              + (f", {choice.above_min:,} at or above {config.min_score:g}" if config.min_score is not None else ""),
              f"  a class: {_spread(choice.after)} images; {int((choice.after < config.top_k).sum()):,} of "
              f"{len(choice.after):,} classes have fewer than {config.top_k:,}"]
@@ -82,13 +101,14 @@ def _estimates(ws: Workspace, thresholds: Thresholds) -> dict[str, tuple[Estimat
     if ws.protected is None or config.method == "paper":
         return {}
     if config.negatives:
-        found = read_json(ws.folder / "thresholds.json")["estimates"]
+        found = read_json(ws.folder / "thresholds.json")
         source = f"your negatives: {', '.join(config.negatives)}"
-        return {key: (Estimate(**values), source) for key, values in found.items()}
+        return {key: (at_threshold(found, key, value), source)
+                for key, value in (("cells", thresholds.cells), ("correlation", thresholds.correlation))}
     file = ws.folder / "false_alarms.json"
     asked = [ws.about["protected"]["digest"], thresholds.cells, thresholds.correlation]
     if not (file.is_file() and read_json(file)["asked"] == asked):
-        found = leave_one_out(ws, stages.protect(ws), thresholds)
+        found = leave_one_out(ws, stages.open_protected(ws), thresholds)
         write_json(file, {"asked": asked, "estimates": {key: vars(value) for key, value in found.items()}})
     source = "protected images against the other protected ones; copies among them count as alarms too"
     return {key: (Estimate(**values), source) for key, values in read_json(file)["estimates"].items()}

@@ -32,11 +32,11 @@ def transforms_of(config: MineConfig) -> tuple[Entry, ...]:
             {"NormalizeImage": IMAGENET}, {"ToCHWImage": None})
 
 
-def score_settings(config: MineConfig, dedup: str) -> dict[str, Any]:
-    """What the scores depend on, as JSON. dedup: digest of the settings that decided which images are left."""
+def score_settings(config: MineConfig) -> dict[str, Any]:
+    """What the scores of given images depend on, as JSON."""
     teacher = _teacher_of(config)
     weights = teacher.pretrained
-    return {"dedup": dedup, "teacher": teacher.name, "arguments": plain(teacher.arguments), "engine": teacher.engine,
+    return {"teacher": teacher.name, "arguments": plain(teacher.arguments), "engine": teacher.engine,
             "weights": file_digest(weights) if isinstance(weights, str) and "://" not in weights else str(weights),
             "class_num": config.class_num or known_class_num(teacher), "device": config.device.partition(":")[0],
             "transform_ops": plain(transforms_of(config)), "batch_size": config.Score.batch_size,

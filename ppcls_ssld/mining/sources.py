@@ -128,7 +128,7 @@ def _found(source: Source, unlistable: list[tuple[str, str]]) -> Iterator[str]:
     elif source.kind == "tar":
         yield from _in_archive(source.path, unlistable)
     elif source.kind == "list":
-        yield from _in_list(source)
+        yield from names_in_list(source.path, source.root)
     else:
         yield source.path
 
@@ -151,8 +151,11 @@ def _in_folder(folder: str, unlistable: list[tuple[str, str]]) -> Iterator[str]:
             yield from _found(source, unlistable)
 
 
-def _in_list(source: Source) -> Iterator[str]:
-    images = read_list(SourceConfig("pool", list=source.path, root=source.root, labelled=False), 0)
+def names_in_list(path: str, root: str) -> Iterator[str]:
+    """Names in a text list, `path` or `path label` a line, as a listing holds them. A tab in its first line delimits."""
+    with open(path, "rb") as file:
+        delimiter = "\t" if b"\t" in file.readline() else " "
+    images = read_list(SourceConfig("pool", list=path, root=root, labelled=False, delimiter=delimiter), 0)
     for i in range(len(images)):
         path = images.path(i)
         parts = split_member(path) if "#" in path else None

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import parallel
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError, DataError
 from . import protected as features
 from .alignment import AlignmentConfig
-from .blocks import Blocks, Stoppable
+from .blocks import Blocks
 from .choose import Choice, choose
 from .dedup import Cascade, Task, Thresholds, columns_of, tasks_of
-from .embedding import Embedding
+from .embedding import Embedding, embedding_settings
 from .false_alarms import calibrate
 from .geometry import GeometryConfig
 from .keypoint_index import IndexConfig
@@ -30,7 +30,8 @@ from .within import Copies, find_copies
 from .workspace import ALGORITHM, Workspace, digest_of, read_json
 
 _TASK = 16  # images that one reading process takes at a time
-_AT_ONCE = 64  # blocks scored with one set of reading processes
+_AT_ONCE = 64  # blocks that one set of reading processes serves, so that memory does not grow with the pool
+_STAGES = ("method", "bytes", "pixels", "hash", "keypoints", "thumbnail", "embedding", "candidates")
 
 
 def protect(ws: Workspace) -> Protected:
@@ -39,30 +40,47 @@ def protect(ws: Workspace) -> Protected:
         ws.say("warning: nothing is protected (--protect); copies of your validation images may stay in the pool")
         return Protected(None, None)
     folder, config = ws.folder / "protected", ws.config
-    settings = {"algorithm": ALGORITHM, "listing": ws.about["protected"]["digest"], **_feature_settings(ws)}
-    done = folder / "protected.json"
-    if not (done.is_file() and read_json(done)["settings"] == settings):
+    settings, done = _protected_settings(ws), folder / "protected.json"
+    if not _is_protected(ws):
         made_in, blocks = folder / f"parts-{digest_of(settings)}", Blocks(len(ws.protected))
         mine = ws.mine(sorted(set(range(len(blocks))) - features.finished(made_in, len(blocks))))
         work = features.Features(KeypointConfig(), config.max_pixels, config.min_side)
         tasks = [tasks_of(ws.names(ws.protected, blocks.range(b)), blocks.range(b).start, _TASK, features.Task)
                  for b in mine]
-        with ws.clock("protect"), Stoppable("protected images") as stop, ws.bar("protected", blocks, mine) as bar:
+        with ws.clock("protect"), ws.bar("protected", blocks, mine) as bar:
             for block, arrays in ws.by_block(work, mine, tasks):
                 features.write_features(made_in, block, features.joined(arrays))
                 bar.update(len(blocks.range(block)))
-                stop.check()
-            ws.wait(lambda: len(features.finished(made_in, len(blocks))) == len(blocks), stop)
-            parallel.barrier()
             if ws.rank == 0:
-                unreadable = features.join(folder, made_in, len(blocks), config.threads, ws.say)
+                ws.wait(lambda: len(features.finished(made_in, len(blocks))) == len(blocks))
+                done.unlink(missing_ok=True)  # until all files are those of the new settings
+                unreadable = features.join(folder, made_in, len(blocks), ws.say)
                 write_json(done, {"settings": settings, "unreadable": unreadable})
-        parallel.barrier()
+    ws.wait(lambda: _is_protected(ws))
     unreadable = read_json(done)["unreadable"]
+    if len(unreadable) == len(ws.protected):
+        raise DataError(f"none of the {len(ws.protected):,} protected images can be read, {unreadable[0][0]} first: "
+                        f"{unreadable[0][1]}")
     if unreadable:
         ws.say(f"warning: {len(unreadable):,} protected images cannot be read, so nothing can be a copy of them; see "
                f"quarantine.csv. The first: {unreadable[0][0]}: {unreadable[0][1]}")
-    return Protected(ws.protected, folder, config.threads)
+    return Protected(ws.protected, folder)
+
+
+def open_protected(ws: Workspace) -> Protected:
+    """The indexes that `protect` has made; ConfigError when they are gone."""
+    if not _is_protected(ws):
+        raise ConfigError(f"{ws.folder / 'protected'}: not what dedup was made with; run `mine dedup` again")
+    return Protected(ws.protected, ws.folder / "protected")
+
+
+def _is_protected(ws: Workspace) -> bool:
+    done = ws.folder / "protected" / "protected.json"
+    return done.is_file() and read_json(done)["settings"] == _protected_settings(ws)
+
+
+def _protected_settings(ws: Workspace) -> dict[str, Any]:
+    return {"algorithm": ALGORITHM, "listing": ws.about["protected"]["digest"], **_feature_settings(ws)}
 
 
 def dedup(ws: Workspace) -> None:
@@ -70,21 +88,22 @@ def dedup(ws: Workspace) -> None:
     protected, config = protect(ws), ws.config
     if config.Dedup.method == "paper":
         features.check_groups(protected, ws.pool)
+    embedding = Embedding(ws) if config.Dedup.embedding and ws.protected is not None else None
     thresholds = thresholds_of(ws, protected)
     settings, folder = dedup_settings(ws, thresholds), ws.folder / "dedup"
     mine = ws.mine(missing(folder, len(ws.blocks), "dedup", settings))
     ws.keep_config()
     cascade = Cascade(config.Dedup, protected, thresholds, config.max_pixels, config.min_side)
-    with ws.clock("dedup"), Stoppable("dedup") as stop, ws.bar("dedup", ws.blocks, mine) as bar:
-        for block, rows in ws.by_block(cascade, mine, _dedup_tasks(ws, mine)):
+    with ws.clock("dedup"), ws.bar("dedup", ws.blocks, mine) as bar:
+        for block, rows in ws.by_block(cascade, mine, _dedup_tasks(ws, embedding, mine)):
             write_part(folder, block, columns_of([row for task in rows for row in task]), "dedup", settings)
             bar.update(len(ws.blocks.range(block)))
-            stop.check()
-        ws.wait(lambda: len(parts(folder)) >= len(ws.blocks), stop)
-    if config.Dedup.within_pool and ws.rank == 0:
-        with ws.clock("within the pool"):
-            _find_copies(ws, thresholds, settings)
-    parallel.barrier()
+    _wait_for_parts(ws, folder, "dedup", settings)
+    if config.Dedup.within_pool:
+        if ws.rank == 0:
+            with ws.clock("within the pool"):
+                _find_copies(ws, thresholds, settings)
+        ws.wait(lambda: _copies_key(ws) == digest_of(settings))
 
 
 def thresholds_of(ws: Workspace, protected: Protected | None = None) -> Thresholds:
@@ -92,15 +111,19 @@ def thresholds_of(ws: Workspace, protected: Protected | None = None) -> Threshol
     config, file = ws.config.Dedup, ws.folder / "thresholds.json"
     cells, correlation = config.min_cells, config.min_correlation
     if config.negatives and ws.protected is not None:
-        asked = [list(config.negatives), config.false_alarms, ws.about["protected"]["digest"], ALGORITHM]
-        if not (file.is_file() and read_json(file)["asked"] == asked):
+        asked = [list(config.negatives), config.false_alarms, ws.about["protected"]["digest"], ALGORITHM,
+                 [getattr(config, stage) for stage in _STAGES]]
+
+        def is_done() -> bool:
+            return file.is_file() and read_json(file)["asked"] == asked
+
+        if not is_done():
             if protected is None:
                 raise ConfigError(f"{ws.folder}: the thresholds are not calibrated yet; run `mine dedup` first")
-            parallel.barrier()  # all have seen that they are to be made
             if ws.rank == 0:
                 with ws.clock("calibrate"):
                     write_json(file, {"asked": asked, **calibrate(ws, protected)})
-            parallel.barrier()
+        ws.wait(is_done)
         found = read_json(file)
         cells, correlation = cells or found["cells"], correlation or found["correlation"]
     return Thresholds(cells or GeometryConfig().cells, correlation or AlignmentConfig().min_score, config.min_matches)
@@ -109,12 +132,11 @@ def thresholds_of(ws: Workspace, protected: Protected | None = None) -> Threshol
 def dedup_settings(ws: Workspace, thresholds: Thresholds) -> dict[str, Any]:
     """All that the dedup parts depend on, as JSON."""
     config = ws.config.Dedup
-    stages = ("method", "bytes", "pixels", "hash", "keypoints", "thumbnail", "embedding", "embedding_weights",
-              "candidates")
+    embedding = embedding_settings(ws) if config.embedding and ws.protected is not None else {}
     return {"algorithm": ALGORITHM, "pool": ws.about["pool"]["digest"], "protected": ws.about["protected"]["digest"],
-            "block_size": ws.blocks.size, **asdict(thresholds), **{stage: getattr(config, stage) for stage in stages},
+            "block_size": ws.blocks.size, **asdict(thresholds), **{stage: getattr(config, stage) for stage in _STAGES},
             **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "agreement": LEAST,
-            "alignment": asdict(AlignmentConfig())}
+            "alignment": asdict(AlignmentConfig()), **embedding}
 
 
 def _feature_settings(ws: Workspace) -> dict[str, Any]:
@@ -122,34 +144,54 @@ def _feature_settings(ws: Workspace) -> dict[str, Any]:
             "index": asdict(IndexConfig())}
 
 
-def _dedup_tasks(ws: Workspace, blocks: Sequence[int]) -> Iterator[list[Task]]:
+def _dedup_tasks(ws: Workspace, embedding: Embedding | None, blocks: Sequence[int]) -> Iterator[list[Task]]:
     """Tasks of each block, with what an embedding proposes if there is one."""
-    ranges = [ws.blocks.range(block) for block in blocks]
-    if ws.config.Dedup.embedding and ws.protected is not None and blocks:
-        proposed = Embedding(ws).propose(ws.pool, ranges)
-    else:
-        proposed = ((),) * len(blocks)
-    for positions, near in zip(ranges, proposed):
-        yield tasks_of(ws.names(ws.pool, positions), positions.start, _TASK, Task, near)
+    for i in range(0, len(blocks), _AT_ONCE):
+        ranges = [ws.blocks.range(block) for block in blocks[i:i + _AT_ONCE]]
+        proposed = embedding.propose(ws.pool, ranges) if embedding else ((),) * len(ranges)
+        for positions, near in zip(ranges, proposed):
+            yield tasks_of(ws.names(ws.pool, positions), positions.start, _TASK, Task, near)
+
+
+def _wait_for_parts(ws: Workspace, folder: Path, kind: str, settings: dict[str, Any]) -> None:
+    """Until every block's part is there and whole."""
+    ws.wait(lambda: len(parts(folder)) >= len(ws.blocks) and not missing(folder, len(ws.blocks), kind, settings))
 
 
 def _find_copies(ws: Workspace, thresholds: Thresholds, settings: dict[str, Any]) -> None:
-    target, key = ws.folder / "within.npz", digest_of(settings)
-    if target.is_file() and str(np.load(target)["settings"]) == key:
+    if _copies_key(ws) == digest_of(settings):
         return
     columns = ("index", "id", "pixels", "hash", "width", "height", "status")
     copies = find_copies(read_parts(ws.folder / "dedup", range(len(ws.blocks)), "dedup", settings, columns), ws.pool,
-                         thresholds.correlation, ws.config.max_pixels, ws.config.min_side, ws.workers)
+                         thresholds.correlation, ws.config.max_pixels, ws.config.min_side, ws.all_workers, ws.stop.check)
+    target = ws.folder / "within.npz"
     new = target.with_name(f".{os.getpid()}.npz")
-    np.savez(new, settings=key, **vars(copies))
-    os.replace(new, target)
+    try:
+        np.savez(new, settings=digest_of(settings), **vars(copies))
+        os.replace(new, target)
+    except OSError as e:
+        new.unlink(missing_ok=True)
+        raise CheckpointError(f"{target}: cannot be written ({e.strerror or e}); free some space, then start the same "
+                              "command again") from e
     ws.say(f"within the pool: {len(copies.index):,} images are copies of another one that stays")
 
 
-def copies_of(ws: Workspace) -> Copies | None:
-    """Images that go because of another image of the pool; None when that was not asked for."""
+def _copies_key(ws: Workspace) -> str | None:
+    """Digest of the settings of dedup that the copies inside the pool were found under."""
+    target = ws.folder / "within.npz"
+    if not target.is_file():
+        return None
+    with np.load(target) as arrays:
+        return str(arrays["settings"])
+
+
+def copies_of(ws: Workspace, settings: dict[str, Any]) -> Copies | None:
+    """Images that go because of another image of the pool; None when that was not asked for. settings: of dedup."""
     if not ws.config.Dedup.within_pool:
         return None
+    if _copies_key(ws) != digest_of(settings):
+        raise ConfigError(f"{ws.folder}: the copies inside the pool are not found yet; run `mine dedup` with --within-pool "
+                          "first")
     with np.load(ws.folder / "within.npz") as arrays:
         return Copies(arrays["index"], arrays["keeper"], arrays["stage"], arrays["score"])
 
@@ -165,14 +207,17 @@ def finished_dedup(ws: Workspace) -> dict[str, Any]:
 
 def left_settings(ws: Workspace, dedup: dict[str, Any]) -> dict[str, Any]:
     """All that the score parts depend on, as JSON."""
-    return score_settings(ws.config, digest_of({**dedup, "within_pool": ws.config.Dedup.within_pool}))
+    known = {"pool": dedup["pool"], "within_pool": ws.config.Dedup.within_pool, "block_size": dedup["block_size"],
+             **{f"dedup {key}": value for key, value in dedup.items() if key not in ("pool", "block_size")}}
+    return {**known, **score_settings(ws.config)}
 
 
 def score(ws: Workspace) -> None:
     """Ask the teacher about every image that is left."""
     dedup_of = finished_dedup(ws)
     settings, folder = left_settings(ws, dedup_of), ws.folder / "score"
-    mine, copies = ws.mine(missing(folder, len(ws.blocks), "score", settings)), copies_of(ws)
+    copies = copies_of(ws, dedup_of)
+    mine = ws.mine(missing(folder, len(ws.blocks), "score", settings))
     ws.keep_config()
 
     def left(block: int) -> tuple[np.ndarray, np.ndarray]:
@@ -182,22 +227,21 @@ def score(ws: Workspace) -> None:
             stays &= ~np.isin(part["index"], copies.index)
         return part["index"][stays], part["id"][stays]
 
-    with Stoppable("score") as stop:
-        if mine:
-            with ws.clock("load the teacher"):
-                teacher = load_teacher(ws.config, settings["class_num"])
-            ws.say(f"teacher: {ws.config.Teacher.name}, {settings['class_num']} classes, {teacher.engine} engine "
-                   f"({teacher.reason})")
-            with ws.clock("score"), ws.bar("score", ws.blocks, mine) as bar:
-                def count(block: int) -> None:
-                    bar.update(len(ws.blocks.range(block)))
-                    stop.check()
+    def count(block: int) -> None:
+        bar.update(len(ws.blocks.range(block)))
+        ws.stop.check()
 
-                for i in range(0, len(mine), _AT_ONCE):  # so that memory does not grow with the pool
-                    score_blocks(ws.config, ws.pool, {b: left(b) for b in mine[i:i + _AT_ONCE]}, teacher, folder,
-                                 settings, ws.workers, count)
-        ws.wait(lambda: len(parts(folder)) >= len(ws.blocks), stop)
-    parallel.barrier()
+    if mine:
+        with ws.clock("load the teacher"):
+            teacher = load_teacher(ws.config, settings["class_num"])
+        ws.say(f"teacher: {ws.config.Teacher.name}, {settings['class_num']} classes, {teacher.engine} engine "
+               f"({teacher.reason})")
+        with ws.clock("score"), ws.bar("score", ws.blocks, mine) as bar:
+            for i in range(0, len(mine), _AT_ONCE):
+                score_blocks(ws.config, ws.pool, {b: left(b) for b in mine[i:i + _AT_ONCE]}, teacher, folder, settings,
+                             ws.workers, count)
+    if ws.rank == 0:
+        _wait_for_parts(ws, folder, "score", settings)
 
 
 def select(ws: Workspace) -> tuple[Choice, dict[str, Any], dict[str, Any]]:

@@ -85,8 +85,8 @@ class ThumbnailIndex:
     Memory: 10 windows x 63 numbers x 4 bytes = 2.5 KB a reference; cost: see benchmarks/cifar10_duplicates.py.
     """
 
-    def __init__(self, thumbnails: np.ndarray, config: ThumbnailConfig = ThumbnailConfig(), threads: int = 1):
-        self.count, self.config, self._threads = len(thumbnails), config, threads
+    def __init__(self, thumbnails: np.ndarray, config: ThumbnailConfig = ThumbnailConfig()):
+        self.count, self.config = len(thumbnails), config
         side = thumbnails.shape[1]
         self._query = Describer(config.query_windows, side)
         reference = Describer(config.reference_windows, side)
@@ -105,7 +105,7 @@ class ThumbnailIndex:
             return ids, similarities
         asked = self._query(thumbnails)
         asked = np.concatenate([asked, mirrored(asked)], axis=1)
-        faiss.omp_set_num_threads(self._threads)
+        faiss.omp_set_num_threads(1)
         views = len(self.config.reference_windows)
         count = min(_OVERSAMPLING * top, self._index.ntotal)
         found, where = self._index.search(asked.reshape(-1, asked.shape[2]), count)

@@ -1,13 +1,14 @@
 """Copies inside the pool: of each group one image stays, the one with most pixels, then the first by name.
 
 An image goes when an image that stays is its copy: same bytes, same pixels, or a near perceptual hash (mirrors too)
-confirmed by dense alignment. So no chain of small changes joins unlike images. Crops of one another are not looked for
-here: that would take an index over the pool. Memory: about 100 bytes per image of the pool, in one process.
+confirmed by dense alignment, of 64 at most. So no chain of small changes joins unlike images. Crops of one
+another are not looked for here: that would take an index over the pool. Memory: about 200 bytes per image of the pool, in
+one process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,8 @@ from .listing import Listing
 from .types import Match
 
 BITS = 6  # of 64; hashes so near are aligned
-_QUERY = 1 << 14  # hashes asked at once
+_QUERY = 256  # hashes asked at once, so that a heap of equal ones does not fill the memory
+_NEIGHBOURS, _ROUNDS = 8, 8  # images that one is compared with in a round; rounds
 _PAIRS = 64  # pairs of one task
 
 
@@ -55,8 +57,8 @@ def _score(one: np.ndarray | None, two: np.ndarray | None) -> float:
 
 
 def find_copies(parts: Iterable[dict], listing: Listing, min_correlation: float, max_pixels: int, min_side: int,
-                workers: int) -> Copies:
-    """parts: dedup parts with index, id, pixels, hash, width, height and status."""
+                workers: int, check: Callable[[], None] = lambda: None) -> Copies:
+    """parts: dedup parts with index, id, pixels, hash, width, height and status. check: see `blocks.stream`."""
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("index", "id", "pixels", "hash", "area")}
     for part in parts:
         kept = part["status"] == "kept"
@@ -76,12 +78,11 @@ def find_copies(parts: Iterable[dict], listing: Listing, min_correlation: float,
         copies = (first[group.ravel()] < np.arange(n)) & (keeper == np.arange(n))
         keeper[copies], stage[copies] = first[group.ravel()][copies], name
     stays = keeper == np.arange(n)
-    verified = _verified_pairs(table, np.flatnonzero(stays & (table["hash"] != 0)), listing, min_correlation,
-                               max_pixels, min_side, workers)
-    for better, worse, correlation in sorted(verified, key=lambda pair: (pair[1], pair[0])):
-        # In the order of merit: whether `better` stays was settled before `worse` is looked at.
-        if stays[better] and stays[worse]:
-            stays[worse], keeper[worse], stage[worse], score[worse] = False, better, "hash", correlation
+    rows = np.flatnonzero(stays & (table["hash"] != 0))
+    for better, worse, correlation in _near_copies(table["hash"][rows], table["index"][rows], listing, min_correlation,
+                                                   _Aligner(max_pixels, min_side), workers, check):
+        worse, better = rows[worse], rows[better]
+        stays[worse], keeper[worse], stage[worse], score[worse] = False, better, "hash", correlation
     for i in np.flatnonzero(~stays):  # an exact copy of an image that went stands behind that image's keeper
         while not stays[keeper[i]]:
             keeper[i] = keeper[keeper[i]]
@@ -90,25 +91,50 @@ def find_copies(parts: Iterable[dict], listing: Listing, min_correlation: float,
     return Copies(table["index"][gone], table["index"][keeper[gone]], stage[gone], score[gone])
 
 
-def _verified_pairs(table: dict[str, np.ndarray], rows: np.ndarray, listing: Listing, min_correlation: float,
-                    max_pixels: int, min_side: int, workers: int) -> list[tuple[int, int, float]]:
-    """(better, worse, correlation) of images whose hashes are near and that align."""
-    pairs = list(_near_pairs(table["hash"][rows], rows))
-    tasks = [[(listing.name(int(table["index"][a])), listing.name(int(table["index"][b]))) for a, b in
-              pairs[i:i + _PAIRS]] for i in range(0, len(pairs), _PAIRS)]
-    scores = [score for found in stream(_Aligner(max_pixels, min_side), tasks, workers) for score in found]
-    return [(a, b, score) for (a, b), score in zip(pairs, scores) if score >= min_correlation]
+def _near_copies(hashes: np.ndarray, index: np.ndarray, listing: Listing, min_correlation: float, aligner: _Aligner,
+                 workers: int, check: Callable[[], None]) -> Iterator[tuple[int, int, float]]:
+    """(position that stays, position that goes, correlation); hashes and index: best image first.
+
+    In rounds: each image that stays is compared with a few near ones before it that stay, in turns the best of them and
+    the nearest. Those with more near ones than were compared go into the next round, without what has gone meanwhile: a
+    heap of copies is settled in one or two.
+    """
+    stays = np.ones(len(hashes), bool)
+    open_ = np.arange(len(hashes))
+    done: set[tuple[int, int]] = set()
+    for turn in range(_ROUNDS):
+        pairs, open_ = _near_before(hashes, np.flatnonzero(stays), open_[stays[open_]], done, by_bits=turn % 2 == 1)
+        done.update(pairs)
+        tasks = [[(listing.name(int(index[a])), listing.name(int(index[b]))) for a, b in pairs[i:i + _PAIRS]]
+                 for i in range(0, len(pairs), _PAIRS)]
+        scores = [score for found in stream(aligner, tasks, workers, check) for score in found]
+        # In the order of merit: whether `a` stays was settled before `b` is looked at.
+        for (a, b), score in sorted(zip(pairs, scores), key=lambda pair: (pair[0][1], pair[0][0])):
+            if score >= min_correlation and stays[a] and stays[b]:
+                stays[b] = False
+                yield a, b, score
 
 
-def _near_pairs(hashes: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    index = HashIndex(hashes, BITS)
-    seen: set[tuple[int, int]] = set()
-    for turned in (False, True):
-        for start in range(0, len(hashes), _QUERY):
-            block = hashes[start:start + _QUERY]
-            query, found, _ = index.within(mirrored(block) if turned else block)
-            query = query + start
-            for a, b in zip(query[found > query].tolist(), found[found > query].tolist()):
-                if (a, b) not in seen:
-                    seen.add((a, b))
-                    yield int(rows[a]), int(rows[b])
+def _near_before(hashes: np.ndarray, known: np.ndarray, asked: np.ndarray, done: set[tuple[int, int]],
+                 by_bits: bool) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """(pairs (before, asked) of near hashes or mirrors, at most _NEIGHBOURS of each; those asked that have more)."""
+    index, pairs, more = HashIndex(hashes[known], BITS), [], []
+    for start in range(0, len(asked), _QUERY):
+        block = asked[start:start + _QUERY]
+        found = []
+        for turned in (hashes[block], mirrored(hashes[block])):
+            query, near, bits = index.within(turned)
+            before = known[near] < block[query]
+            found.append(np.stack([query[before], bits[before], known[near][before]]))
+        query, _, near = table = np.concatenate(found, axis=1)
+        order = np.lexsort(table[::-1] if by_bits else (near, query))
+        counts = np.zeros(len(block), np.int64)
+        for q, a in zip(query[order].tolist(), near[order].tolist()):
+            pair = (a, int(block[q]))
+            if counts[q] > _NEIGHBOURS or pair in done:
+                continue
+            counts[q] += 1
+            if counts[q] <= _NEIGHBOURS and pair not in pairs[-2 * _NEIGHBOURS:]:
+                pairs.append(pair)
+        more.append(block[counts > _NEIGHBOURS])
+    return pairs, np.concatenate(more) if more else np.zeros(0, np.int64)

@@ -30,20 +30,26 @@ ALGORITHM = 1  # raised when the same settings would give other evidence
 class Workspace:
     """pool, protected: listings; protected is None when nothing is protected. about: by listing, its counts and digest.
 
-    blocks: of the pool. workers: processes beside this one that read and compare images. say: prints, on rank 0 only.
+    blocks: of the pool. workers: processes beside this one that read and compare images; all_workers: the same while the
+    other ranks of this machine wait. say: prints, on rank 0 only. stop: looked at between images.
+
+    Ranks meet in files: what rank 0 alone makes, the others wait for (`wait`). Barriers would time out meanwhile.
     """
 
-    def __init__(self, config: MineConfig, say: Callable[[str], None]):
-        self.config, self.folder = config, Path(config.output_dir)
+    def __init__(self, config: MineConfig, say: Callable[[str], None], stop: Stoppable, dry_run: bool = False):
+        self.config, self.folder, self.stop, self.dry_run = config, Path(config.output_dir), stop, dry_run
         self.rank, self.world = parallel.rank(), parallel.world_size()
         self.say = say if self.rank == 0 else lambda text: None
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = cores // self.world if config.num_workers is None else config.num_workers
-        if self.workers == 1 and config.num_workers is None:
-            self.workers = 0  # one helper beside an idle process gains nothing
+        self.workers, self.all_workers = cores // self.world, cores
+        if config.num_workers is not None:
+            self.workers = config.num_workers
+            self.all_workers = max(config.num_workers, self.world if self.world > 1 else 0)
+        # One helper beside an idle process gains nothing.
+        self.workers, self.all_workers = (0 if n == 1 else n for n in (self.workers, self.all_workers))
         if self.rank == 0:
             self._prepare()
-        parallel.barrier()
+        self.wait(lambda: all(self._is_listed(name, sources) for name, sources in self._sources()))
         self.about = {name: read_json(self._listing(name, ".json")) for name in ("pool", "protected")}
         self.pool = Listing.open(self._listing("pool", ".arrow"))
         self.protected = Listing.open(self._listing("protected", ".arrow")) if config.protect else None
@@ -55,8 +61,15 @@ class Workspace:
         except OSError as e:
             raise CheckpointError(f"{self.folder}: cannot be made ({e.strerror}); choose another --output") from e
         with self.clock("list"):
-            self.list_images("pool", self.config.pool)
-            self.list_images("protected", self.config.protect)
+            for name, sources in self._sources():
+                self.list_images(name, sources)
+
+    def _sources(self) -> tuple[tuple[str, Sequence[PoolSource]], ...]:
+        return ("pool", self.config.pool), ("protected", self.config.protect)
+
+    def _is_listed(self, name: str, sources: Sequence[PoolSource]) -> bool:
+        about = self._listing(name, ".json")
+        return about.is_file() and read_json(about)["asked"] == _asked(sources)
 
     def keep_config(self) -> None:
         """Write DIR/config.yaml, from which a later stage takes its settings. Called once they are known to fit what is
@@ -67,8 +80,7 @@ class Workspace:
     def list_images(self, name: str, sources: Sequence[PoolSource]) -> Listing | None:
         """Write DIR/listing/NAME.arrow and NAME.json, unless they are there for the same sources."""
         target, about = self._listing(name, ".arrow"), self._listing(name, ".json")
-        asked = [[os.path.abspath(source.path), source.root] for source in sources]
-        if about.is_file() and read_json(about)["asked"] == asked:
+        if self._is_listed(name, sources):
             self.say(f"{name}: {read_json(about)['count']:,} images, listed before" if sources else f"{name}: none")
         else:
             if about.is_file() and any((self.folder / "dedup").glob("part-*")):
@@ -77,7 +89,7 @@ class Workspace:
                                   "--output, or delete that folder")
             report = write_listing(sources, target) if sources else None
             write_json(about, {
-                "asked": asked, "digest": Listing.open(target).digest() if report else "",
+                "asked": _asked(sources), "digest": Listing.open(target).digest() if report else "",
                 "count": report.count if report else 0, "duplicates": report.duplicates if report else 0,
                 "sources": {s.path: s.images for s in report.sources} if report else {},
                 "unlistable": [list(pair) for pair in report.unlistable] if report else []})
@@ -106,7 +118,7 @@ class Workspace:
                 sizes.append(len(of_block))
                 yield from of_block
 
-        results = stream(work, flat(), self.workers)
+        results = stream(work, flat(), self.workers, self.stop.check)
         for k, block in enumerate(blocks):
             made: list[Any] = []
             while len(sizes) <= k or len(made) < sizes[k]:
@@ -119,10 +131,11 @@ class Workspace:
         return tqdm(total=images, desc=text, unit=" images", disable=self.rank != 0 or images == 0,
                     mininterval=0.5 if sys.stderr.isatty() else 30)
 
-    def wait(self, ready: Callable[[], bool], stop: Stoppable) -> None:
-        """Until all processes have written their blocks. Not a barrier: those time out while others still work."""
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Until other ranks have written what this one needs; for one process at once."""
+        self.stop.check()
         while self.world > 1 and not ready():
-            stop.check()
+            self.stop.check()
             time.sleep(0.5)
 
     @contextmanager
@@ -132,11 +145,16 @@ class Workspace:
         try:
             yield
         finally:
-            if self.rank == 0 and self.folder.is_dir():
+            if self.rank == 0 and self.folder.is_dir() and not self.dry_run:
                 file = self.folder / "seconds.json"
                 seconds = read_json(file) if file.is_file() else {}
                 seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - began, 3)
                 write_json(file, seconds)
+
+
+def _asked(sources: Sequence[PoolSource]) -> list[list[str]]:
+    """What a listing is made from; the order of sources does not matter."""
+    return sorted([os.path.abspath(source.path), os.path.abspath(source.root) if source.root else ""] for source in sources)
 
 
 def read_json(path: Path) -> dict[str, Any]:

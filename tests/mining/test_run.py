@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,15 +11,20 @@ import time
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pyarrow.parquet as pq
 import pytest
 
 from mining_world import CLASSES, ROOT, TILE, make_world, results, tiles, write
-from ppcls_ssld.config.schema import LoaderConfig, SourceConfig
+from ppcls_ssld.arch import build_network
+from ppcls_ssld.cli.main import main
+from ppcls_ssld.config.schema import LoaderConfig, NetworkConfig, SourceConfig
 from ppcls_ssld.data import TrainReader
-from ppcls_ssld.errors import EXIT_DISK, ConfigError, DataError, WeightsError
+from ppcls_ssld.errors import EXIT_DISK, EXIT_STOPPED, ConfigError, DataError, WeightsError
 from ppcls_ssld.mining import stages
+from ppcls_ssld.mining.false_alarms import at_threshold
 from ppcls_ssld.mining.geometry import GeometryConfig
+from ppcls_ssld.mining.keypoint_index import KeypointIndex
 
 
 @pytest.fixture(scope="module")
@@ -291,3 +297,126 @@ def test_a_teacher_that_does_not_fit_is_refused_before_the_first_image(world):
     with pytest.raises(WeightsError, match="must be loaded whole"):
         world.mine("misfit", Teacher={"class_num": CLASSES + 1})
     assert not (world.folder / "misfit").exists()
+
+
+def test_a_second_start_takes_the_pool_in_any_order_and_from_any_folder(world, mined, tmp_path, monkeypatch):
+    before = results(mined)
+    world.mine(Mine={"pool": [*world.tree["Mine"]["pool"][1:], world.tree["Mine"]["pool"][0]]})
+    assert results(mined) == before
+    monkeypatch.chdir(world.folder)
+    relative = world.mine("relative", Mine={"pool": ["pool/more.txt", "pool/loose", "pool/shards"], "protect": ["protected"]},
+                          Teacher={"pretrained": "teacher.pdparams"})
+    monkeypatch.chdir(tmp_path)
+    assert main(["mine", "select", "--output", str(relative)]) == 0
+    assert results(relative) == before
+
+
+def test_an_earlier_selection_is_an_exclusion_list(world, mined):
+    try:
+        world.mine(wanted=["select"], Select={"format": "paddleclas", "root": str(world.folder / "pool")})
+        chosen = (mined / "selected.txt").read_text()
+        (world.folder / "pool" / "seen.txt").write_text(chosen)
+        world.mine(wanted=["select"], Select={"exclude": [str(world.folder / "pool" / "seen.txt")]})
+        assert counts(mined)["excluded"] == len(chosen.splitlines()) > 0
+    finally:
+        world.mine(wanted=["select"])
+
+
+def test_an_image_that_is_gone_when_it_is_scored_is_named(world, tmp_path):
+    write(tmp_path / "pool" / "a.png", tiles()[5])
+    gone = write(tmp_path / "pool" / "b.png", tiles()[6])
+    pool = {"pool": [str(tmp_path / "pool")]}
+    world.mine("gone", wanted=["dedup"], Mine=pool)
+    gone.unlink()
+    out = world.mine("gone", Mine=pool)
+    assert names(out / "quarantine.csv") == ["b.png"] and counts(out)["unreadable"] == 1 and counts(out)["scored"] == 1
+
+
+def test_an_empty_file_is_no_copy_of_an_empty_protected_file(world, tmp_path):
+    for side in ("pool", "protected"):
+        write(tmp_path / side / "a.png", tiles()[5 if side == "pool" else 6])
+        (tmp_path / side / "empty.jpg").write_bytes(b"")
+    out = world.mine("empties", Mine={"pool": [str(tmp_path / "pool")], "protect": [str(tmp_path / "protected")]})
+    assert names(out / "removed.csv") == []
+    assert sorted(names(out / "quarantine.csv")) == ["empty.jpg", "empty.jpg"]
+
+
+def test_a_protected_set_that_cannot_be_read_is_refused(world, tmp_path):
+    (tmp_path / "nothing.txt").write_text("a.jpg\nb.jpg\n")
+    with pytest.raises(DataError, match="none of the 2 protected images"):
+        world.mine("unreadable protected", Mine={"protect": [str(tmp_path / "nothing.txt")]})
+
+
+def test_an_index_that_was_cut_off_is_never_taken_for_another(world, monkeypatch):
+    whole = world.mine("cut", wanted=["dedup"])
+    expected = results(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(KeypointIndex, "build", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            world.mine("cut", wanted=["dedup"], Mine={"min_side": 100})
+    shutil.rmtree(whole / "dedup")
+    assert results(world.mine("cut", wanted=["dedup"])) == expected
+
+
+def test_score_before_the_copies_inside_the_pool_are_known_says_what_to_run(world):
+    world.mine("half", wanted=["dedup"])
+    with pytest.raises(ConfigError, match="run `mine dedup` with --within-pool"):
+        world.mine("half", wanted=["score"], Dedup={"within_pool": True})
+
+
+def test_scores_of_other_images_are_refused_with_the_setting(world):
+    world.mine("was without", wanted=["dedup", "score"])
+    with pytest.raises(ConfigError, match="within_pool False there, True now"):
+        world.mine("was without", wanted=["dedup", "score"], Dedup={"within_pool": True})
+
+
+def test_other_weights_of_an_embedding_are_other_settings(world, tmp_path):
+    weights = tmp_path / "embedding.pdparams"
+    shutil.copy(world.folder / "teacher.pdparams", weights)
+    embedding = {"embedding": "MobileNetV3_small_x0_35", "embedding_weights": str(weights)}
+    world.mine("embedded", wanted=["dedup"], Dedup=embedding)
+    with pytest.raises(ConfigError, match="embedding_transforms"):
+        world.mine("embedded", wanted=["dedup"], Dedup=embedding, Score={"image_size": 64, "resize_short": 64})
+    paddle.seed(1)
+    paddle.save(build_network(NetworkConfig("Teacher", "MobileNetV3_small_x0_35"), CLASSES).state_dict(), str(weights))
+    with pytest.raises(ConfigError, match="embedding_weights"):
+        world.mine("embedded", wanted=["dedup"], Dedup=embedding)
+
+
+def test_a_threshold_that_was_set_is_reported_with_its_own_rate(world, tmp_path):
+    for i in range(60):
+        write(tmp_path / "neg" / f"{i}.png", np.roll(tiles()[4 + i % 8], 3 * i, 1)[:100, :100])
+    out = world.mine("set", Dedup={"negatives": [str(tmp_path / "neg")], "min_correlation": 0.3})
+    found = json.loads((out / "thresholds.json").read_text())
+    scores = np.array(found["scores"]["correlation"])
+    assert at_threshold(found, "correlation", 0.3).alarms == int((scores >= 0.3).sum())
+
+
+def test_more_threads_of_the_teacher_leave_the_helpers_alone(world, mined):
+    assert world.mine("threads", Mine={"threads": 2, "num_workers": 2}).is_dir()
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("stage", ["protected", "dedup"])
+def test_a_signal_ends_the_run_with_75_and_what_is_finished_is_kept(world, mined, stage):
+    out = world.folder / f"stopped_{stage}"
+    process = subprocess.Popen([sys.executable, *world.command(out.name)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not any((out / stage).glob("part*")):
+        assert process.poll() is None and time.monotonic() < deadline
+    process.send_signal(signal.SIGTERM)
+    assert "start the same command again" in process.communicate()[1]
+    assert process.returncode == EXIT_STOPPED
+    assert results(world.mine(out.name)) == results(mined)
+
+
+@pytest.mark.end_to_end
+def test_a_process_without_a_block_waits_for_nobody(world, tmp_path):
+    """One block for two processes, with all that the first makes for the others."""
+    write(tmp_path / "pool" / "a.png", tiles()[5])
+    changes = {"Mine": {"pool": [str(tmp_path / "pool")]}, "Dedup": {
+        "within_pool": True, "embedding": "MobileNetV3_small_x0_35",
+        "embedding_weights": str(world.folder / "teacher.pdparams")}}
+    alone = world.mine("alone", **changes)
+    assert results(world.launch("together", 2, **changes)) == results(alone)

@@ -19,11 +19,10 @@ from ..config.mine import DedupConfig
 from ..data.files import Archives, read_bytes
 from ..data.pixels import decode
 from ..errors import DataError
-from . import alignment
+from . import alignment, colour, overlay
 from .geometry import GeometryConfig, paper_match_count, verify
 from .images import Look, Unreadable, look
 from .keypoints import KeypointConfig
-from .overlay import LEAST, agreement
 from .protected import Protected, group_of
 from .types import Match
 
@@ -140,8 +139,8 @@ class Cascade:
 
     def _aligned(self, stage: str, s: Look, candidates: Sequence[int]) -> list[Evidence]:
         matches = alignment.best_each(s.thumbnail, np.asarray(self._protected.thumbnails[candidates]))
-        found = [Evidence(stage, r, match) for r, match in zip(candidates, matches)
-                 if match is not None and match.score >= WEAK_CORRELATION]
+        found = [Evidence(stage, r, match if self._alike(s, r, match) else replace(match, score=WEAK_CORRELATION))
+                 for r, match in zip(candidates, matches) if match is not None and match.score >= WEAK_CORRELATION]
         return [max(found, key=lambda e: e.match.score)] if found else []
 
     def _matched(self, s: Look, proposed: Sequence[int], skip: int) -> list[Evidence]:
@@ -162,12 +161,18 @@ class Cascade:
         """The match as it is, or weak where keypoints agree and pixels do not: other text in one layout, one caption."""
         if match.score < GeometryConfig().cells:
             return match
+        weak = replace(match, score=float(WEAK_CELLS))
+        if not self._alike(s, position, match):
+            return weak
         try:
             query, reference = (decode(read_bytes(name, self._archives), name)
                                 for name in (s.name, self._protected.listing.name(position)))
         except DataError:
             return match  # they could be read once; what was found then stands
-        return match if agreement(query, reference, match) >= LEAST else replace(match, score=float(WEAK_CELLS))
+        return match if overlay.agreement(query, reference, match) >= overlay.LEAST else weak
+
+    def _alike(self, s: Look, position: int, match: Match) -> bool:
+        return colour.likeness(s.thumbnail, np.asarray(self._protected.thumbnails[position]), match) >= colour.LEAST
 
     def _paper(self, s: Look, skip: int) -> list[Evidence]:
         """SIFT matches with the protected images of the same class, as far as the original is known."""

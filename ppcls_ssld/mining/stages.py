@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError, ConfigError, DataError
+from . import colour, overlay
 from . import protected as features
 from .alignment import AlignmentConfig
 from .blocks import Blocks
@@ -22,7 +23,6 @@ from .geometry import GeometryConfig
 from .keypoint_index import IndexConfig
 from .keypoints import KeypointConfig
 from .outputs import write_json
-from .overlay import LEAST
 from .protected import Protected
 from .score import load_teacher, score_blocks, score_settings
 from .store import missing, parts, read_part, read_parts, write_part
@@ -135,8 +135,8 @@ def dedup_settings(ws: Workspace, thresholds: Thresholds) -> dict[str, Any]:
     embedding = embedding_settings(ws) if config.embedding and ws.protected is not None else {}
     return {"algorithm": ALGORITHM, "pool": ws.about["pool"]["digest"], "protected": ws.about["protected"]["digest"],
             "block_size": ws.blocks.size, **asdict(thresholds), **{stage: getattr(config, stage) for stage in _STAGES},
-            **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "agreement": LEAST,
-            "alignment": asdict(AlignmentConfig()), **embedding}
+            **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "agreement": overlay.LEAST,
+            "colour": colour.LEAST, "alignment": asdict(AlignmentConfig()), **embedding}
 
 
 def _feature_settings(ws: Workspace) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.files import Archives
-from . import alignment
+from . import alignment, colour
 from .blocks import stream
 from .fingerprint import HashIndex, mirrored
 from .images import Look, look
 from .listing import Listing
-from .types import Match
 
 BITS = 6  # of 64; hashes so near are aligned
 _QUERY = 256  # hashes asked at once, so that a heap of equal ones does not fill the memory
@@ -52,8 +51,8 @@ class _Aligner:
 
 
 def _score(one: np.ndarray | None, two: np.ndarray | None) -> float:
-    match: Match | None = None if one is None or two is None else alignment.best(one, two)
-    return match.score if match else -1.0
+    match = None if one is None or two is None else alignment.best(one, two)
+    return match.score if match and colour.likeness(one, two, match) >= colour.LEAST else -1.0
 
 
 def find_copies(parts: Iterable[dict], listing: Listing, min_correlation: float, max_pixels: int, min_side: int,

@@ -1,12 +1,12 @@
-"""What mining costs, and how the cost grows: images/s and memory of each stage, up to 50,000 protected images and 10^6 scores.
+"""What mining costs and how the cost grows: images/s and memory by stage, to 50,000 protected images and 10^6 scores.
 
-    python benchmarks/mining_scale.py --photos FOLDER [--protected 50000] [--only dedup score listing select within memory]
+    python benchmarks/mining_scale.py --photos FOLDER [--protected 50000] [--only dedup score listing select within]
 
 dedup     whole: read, decode, compare. The pool: half of the photographs; the protected set: crops of the other half.
 score     images/s of the stage against the teacher's engine alone on prepared batches, in turns.
 memory    resident memory of dedup with the pool four times as large (links to the same photographs).
 listing, select, within   their pure parts on synthetic names, scores and hashes, 10^3 to 10^6.
-Seconds are processor seconds of the work itself, so that a second program on the machine shows little; wall clock beside.
+Seconds are processor seconds of the work, so that a second program shows less; ratios are of runs in turns.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -72,8 +73,9 @@ def mine(*arguments: str) -> float:
     """Run the miner in a process of its own; its peak resident memory in MiB."""
     code = ("import resource, sys; from ppcls_ssld.cli.main import main; code = main(sys.argv[1:]); "
             "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)")
-    done = subprocess.run([sys.executable, "-c", code, "mine", *arguments], text=True, stdout=subprocess.PIPE, check=True,
-                          cwd=Path(__file__).resolve().parent.parent, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run([sys.executable, "-c", code, "mine", *arguments], text=True, stdout=subprocess.PIPE,
+                          check=True, cwd=Path(__file__).resolve().parent.parent,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
     return int(done.stdout.split("PEAK ")[1]) / 1024
 
 
@@ -107,8 +109,6 @@ def measure_dedup(photos: list[Path], count: int, output: Path) -> dict:
 
 def fresh(folder: Path) -> None:
     """Forget what was done to the pool, keep the protected set."""
-    import shutil
-
     shutil.rmtree(folder / "dedup", ignore_errors=True)
     for name in ("pool.arrow", "pool.json"):
         (folder / "listing" / name).unlink(missing_ok=True)
@@ -127,8 +127,9 @@ def measure_memory(photos: list[Path], count: int, output: Path) -> list[dict]:
                     os.symlink(path.absolute(), link)
         folder = output / f"dedup_{count}"
         fresh(folder)
-        rows.append({"pool": times * half, "peak_mib": mine("dedup", "--protect", str(output / f"protected_{count}"), "--output",
-                                                            str(folder), "--workers", "0", "--pool", str(pool))})
+        peak = mine("dedup", "--protect", str(output / f"protected_{count}"), "--output", str(folder), "--workers", "0",
+                    "--pool", str(pool))
+        rows.append({"pool": times * half, "peak_mib": peak})
     fresh(folder)
     return rows
 
@@ -138,11 +139,10 @@ def measure_score(photos: list[Path], output: Path, teacher: str, pairs: int) ->
     import paddle
 
     from ppcls_ssld.arch import build_network
-    from ppcls_ssld.config.mine import load_mine
+    from ppcls_ssld.config.mine import PoolSource, load_mine
     from ppcls_ssld.config.schema import NetworkConfig
-    from ppcls_ssld.mining.forward import run_network
-    from ppcls_ssld.mining.listing import Listing, PoolSource, write_listing
-    from ppcls_ssld.mining.score import load_teacher, score_blocks, score_settings, transforms_of
+    from ppcls_ssld.mining.listing import Listing, write_listing
+    from ppcls_ssld.mining.score import load_teacher, score_blocks, score_settings
 
     weights = output / f"{teacher}.pdparams"
     paddle.seed(0)
@@ -154,7 +154,7 @@ def measure_score(photos: list[Path], output: Path, teacher: str, pairs: int) ->
     listing = Listing.open(output / "score.arrow")
     batch = np.random.default_rng(0).standard_normal((64, 3, 224, 224)).astype(np.float32)
     positions = np.arange(len(listing))
-    settings = score_settings(config, "")
+    settings = score_settings(config)
     ids = np.zeros(len(positions), "V16")
     rows = []
     for _ in range(pairs + 1):
@@ -163,16 +163,18 @@ def measure_score(photos: list[Path], output: Path, teacher: str, pairs: int) ->
             network(batch, None).numpy()
         alone = len(positions) / (time.perf_counter() - began)
         began = time.perf_counter()
-        score_blocks(config, listing, {0: (positions, ids)}, network, output / "scores", settings, 1, lambda block: None)
+        score_blocks(config, listing, {0: (positions, ids)}, network, output / "scores", settings, 1,
+                     lambda block: None)
         rows.append((len(positions) / (time.perf_counter() - began), alone))
     rows = rows[1:]  # the first pair warms up
     ratios = [stage / alone for stage, alone in rows]
-    return {"teacher": teacher, "size": 224, "stage_images_per_s": [r[0] for r in rows], "engine_images_per_s": [r[1] for r in rows],
-            "ratio_median": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)]}
+    return {"teacher": teacher, "size": 224, "images": len(positions), "stage_images_per_s": [r[0] for r in rows],
+            "engine_images_per_s": [r[1] for r in rows], "ratio_median": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)]}
 
 
 def measure_listing() -> list[dict]:
-    from ppcls_ssld.mining.listing import PoolSource, write_listing
+    from ppcls_ssld.config.mine import PoolSource
+    from ppcls_ssld.mining.listing import write_listing
 
     rows = []
     for n in SIZES:
@@ -182,7 +184,8 @@ def measure_listing() -> list[dict]:
             names.write_text("".join(f"n{i % 1000:08d}/image_{i:09d}.jpg\n" for i in order.tolist()))
             with Meter() as meter:
                 write_listing([PoolSource(str(names))], Path(folder) / "pool.arrow")
-            rows.append({"names": n, "cpu_s": meter.cpu, "file_mib": (Path(folder) / "pool.arrow").stat().st_size / 2**20})
+            rows.append({"names": n, "cpu_s": meter.cpu,
+                         "file_mib": (Path(folder) / "pool.arrow").stat().st_size / 2**20})
     return rows
 
 

@@ -1,12 +1,12 @@
-"""Is mining worth it? CIFAR-10: what the miner removes and chooses from a dirty pool, and SSLD on mined against random images.
+"""Is mining worth it? CIFAR-10: what the miner takes from a dirty pool, and SSLD on mined against random images.
 
     python benchmarks/cifar10_mining.py --cifar FOLDER --photos FOLDER --teacher teacher.pdparams
 
-The pool: 45,000 CIFAR-10 training images (all but the first 5,000, which stand for the labelled set), 15,000 crops of the
-photographs at 32 pixels, 15,000 images of noise, 2,000 edited copies of test images. Protected: the 10,000 test images.
-The classes of the training images are known to this script and used to judge, never to choose. `mined` and `random` are
-SSLD runs on the labelled set's images and on the chosen, or as many random, images of the pool (copies removed from both);
-equal image views, no label read; the student after its last step is scored once on the test images.
+The pool: 45,000 CIFAR-10 training images (all but the first 5,000, which stand for the labelled set), 15,000 crops of
+the photographs at 32 pixels, 15,000 images of noise, 2,000 edited copies of test images. Protected: the 10,000 test
+images. The classes of the training images are known to this script and used to judge, never to choose. `mined` and
+`random` are SSLD runs on the labelled set's images and on the chosen, or as many random, images of the pool (copies
+removed from both); equal image views, no label read; the student after its last step is scored once on the test images.
 Interrupted runs go on where they were.
 """
 
@@ -34,7 +34,8 @@ from benchmarks.environment import environment, result_path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELLED, PHOTO_CROPS, NOISE, PLANTED, BATCH = 5_000, 15_000, 15_000, 2_000, 128
-AT_32_PX = ("jpeg_q40", "brightness", "grey", "mirror", "border_10", "crop_80")  # edits that leave something at 32 pixels
+# Edits that leave something at 32 pixels.
+AT_32_PX = ("jpeg_q40", "brightness", "grey", "mirror", "border_10", "crop_80")
 
 
 def make_pool(cifar: Path, photos: Path, output: Path) -> None:
@@ -100,17 +101,19 @@ def describe(args: argparse.Namespace) -> dict:
                   (line.rsplit(" ", 1) for line in (args.cifar / "train_list.txt").read_text().splitlines())}
     known = [(int(row["class"]), true_class[os.path.relpath(row["path"], args.cifar)]) for row in chosen
              if kind_of(row["path"], args.output) == "cifar10"]
-    planted = Counter(kind_of(f"{args.output / 'planted'}/x_{AT_32_PX[i % len(AT_32_PX)]}.png", args.output) for i in range(PLANTED))
+    planted = Counter(f"planted {AT_32_PX[i % len(AT_32_PX)]}" for i in range(PLANTED))
     gone = Counter(kind_of(row["path"], args.output) for row in removed)
     right_copy = sum(os.path.relpath(row["copy_of"], args.cifar) == test for row in removed
                      if (m := re.search(r"/planted/(\d+)_", row["path"])) for test in [_tests(args)[int(m[1])]])
     random = [kind_of(line, args.output) for line in (mined / "random.txt").read_text().splitlines()]
     return {
-        "classes": classes, "removed_by_kind": dict(gone), "removed_by_stage": dict(Counter(row["stage"] for row in removed)),
+        "classes": classes, "removed_by_kind": dict(gone),
+        "removed_by_stage": dict(Counter(row["stage"] for row in removed)),
         "planted_recall": {kind.removeprefix("planted "): gone[kind] / planted[kind] for kind in sorted(planted)},
         "planted_removed_for_the_right_test_image": right_copy,
         "chosen_by_kind": dict(Counter(kind_of(row["path"], args.output) for row in chosen)),
-        "chosen_of_the_right_class": sum(a == b for a, b in known) / len(known), "random_by_kind": dict(Counter(random)),
+        "chosen_of_the_right_class": sum(a == b for a, b in known) / len(known),
+        "random_by_kind": dict(Counter(random)),
         "funnel": json.loads((mined / "manifest.json").read_text())["counts"]}
 
 
@@ -126,14 +129,17 @@ def train(arm: str, seed: int, args: argparse.Namespace) -> dict:
     overrides = [
         f"Global.output_dir={folder}", f"Global.seed={seed}", "Global.eval_interval=100000",
         f"Global.epochs={math.ceil(args.views / images)}", f"Global.max_steps={args.views // BATCH}",
-        f"DataLoader.Eval.sources.0.list={args.cifar / 'test_list.txt'}", f"DataLoader.Eval.sources.0.root={args.cifar}",
+        f"DataLoader.Eval.sources.0.list={args.cifar / 'test_list.txt'}",
+        f"DataLoader.Eval.sources.0.root={args.cifar}",
         f"DataLoader.Train.sources.0.list={args.output / 'labelled.txt'}", "DataLoader.Train.sources.0.labelled=false",
-        f"DataLoader.Train.sources.1.list={args.output / 'mined' / listed}.txt", f"Arch.Teacher.pretrained={args.teacher}"]
+        f"DataLoader.Train.sources.1.list={args.output / 'mined' / listed}.txt",
+        f"Arch.Teacher.pretrained={args.teacher}"]
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(ROOT / "configs" / "cifar10" / "ssld.yaml"),
                "--resume", *(part for o in overrides for part in ("-o", o))]
     began = time.monotonic()
     with open(folder.with_suffix(".log"), "a") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT,
+                       env={**os.environ, "OMP_NUM_THREADS": "1"})
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     final = [row for row in rows if row["kind"] == "eval"][-1]
     return {"arm": arm, "seed": seed, "top1": final["top1"], "steps": final["step"], "views": final["images_seen"],
@@ -167,8 +173,9 @@ def main() -> None:
     args.cifar, args.teacher, args.output = args.cifar.resolve(), args.teacher.resolve(), args.output.resolve()
     make_pool(args.cifar, args.photos, args.output)
     seconds = mine(args)
-    report = {"what": "CIFAR-10: mining from a dirty pool, and SSLD on mined against random images", "top_k": args.top_k,
-              "seconds": seconds, **describe(args), "views": args.views, "environment": environment()}
+    report = {"what": "CIFAR-10: mining from a dirty pool, and SSLD on mined against random images",
+              "top_k": args.top_k, "seconds": seconds, **describe(args), "views": args.views,
+              "environment": environment()}
     print(json.dumps({k: v for k, v in report.items() if k != "environment"}, indent=1))
     if args.seeds:
         report["runs"] = [train(arm, seed, args) for seed in args.seeds for arm in ("mined", "random")]

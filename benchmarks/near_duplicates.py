@@ -2,12 +2,12 @@
 
     python benchmarks/near_duplicates.py --photos FOLDER [FOLDER...]
 
-The miner itself runs, on files (JPEG, quality 95). The photographs (one in each file, all different) are split in three.
-`recall`: the first third is protected and its edits are the pool; then the other way round, photographs are the pool and
-one edit of each is protected. `innocent` asks for images whose original is not protected: the second third, edited like
-the protected ones (same crop, same caption); tiles of the last third whose neighbours are protected; drawn flags,
-gradients, text pages, grids. `cost` gives milliseconds on one core for each stage of the keypoints, and memory and search
-time for up to 50,000 protected images, made up from real descriptors.
+The miner itself runs, on files (JPEG, quality 95). The photographs (one in each file, all different) are split in
+three. `recall`: the first third is protected and its edits are the pool; then the other way round, photographs are the
+pool and one edit of each is protected. `innocent` asks for images whose original is not protected: the second third,
+edited like the protected ones (same crop, same caption); tiles of the last third whose neighbours are protected; drawn
+flags, gradients, text pages, grids. `cost` gives milliseconds on one core for each stage of the keypoints, and memory
+and search time for up to 50,000 protected images, made up from real descriptors.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def recall(photos: list[np.ndarray], kept: int, per_edit: int, folder: Path, wor
     rows = {}
     for name, sides in found.items():
         rows[name] = {f"{side}_edited": {
-            "images": len(hits), "found": sum(hit for hit, _ in hits), "recall": float(np.mean([hit for hit, _ in hits])),
+            "images": len(hits), "found": sum(hit for hit, _ in hits),
+            "recall": float(np.mean([hit for hit, _ in hits])),
             "by_stage": dict(Counter(stage for hit, stage in hits if hit))} for side, hits in sides.items()}
         print(name, rows[name], flush=True)
     return rows
@@ -153,7 +154,8 @@ def false_alarms(photos: list[np.ndarray], others: list[np.ndarray], neighbours:
         "drawn": alarms([hit for kind, hits in kinds.items() if kind.startswith("drawn") for hit in hits]),
         "kinds": {kind: alarms(hits) for kind, hits in kinds.items()},
         "worst": sorted(([row["stage"], round(float(row["score"]), 3), row["status"], stem, row["protected"]]
-                         for stem, row in rows.items() if row["stage"]), key=lambda row: (row[2] != "removed", -row[1]))[:40]}
+                         for stem, row in rows.items() if row["stage"]),
+                        key=lambda row: (row[2] != "removed", -row[1]))[:40]}
     print({key: result[key] for key in ("protected", "innocent", "photographic", "drawn")}, flush=True)
     return result
 
@@ -233,7 +235,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["recall", "innocent", "cost"],
                         choices=["recall", "innocent", "cost"])
     parser.add_argument("--workers", type=int, default=0, help="processes of the miner beside this one")
-    parser.add_argument("--work", type=Path, default=Path("output/near_duplicates"), help="images and results of the miner")
+    parser.add_argument("--work", type=Path, default=Path("output/near_duplicates"),
+                        help="images and results of the miner")
     parser.add_argument("--output", type=Path, help="JSON; benchmarks/results by default")
     args = parser.parse_args()
     cv2.setNumThreads(1)

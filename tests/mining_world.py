@@ -1,4 +1,4 @@
-"""A small world to mine in: tiles of two photographs as images, a folder, a list and tar archives as a pool, a teacher."""
+"""A small world to mine in: tiles of two photographs, a pool of a folder, a list and tar archives, a teacher."""
 
 import io
 import os
@@ -129,7 +129,8 @@ def make_world(folder):
         write_tar(shards / name, {f"n0/{i}.jpg": encoded(pictures[i], ".jpg") for i in numbers} | {"n0/8.cls": b"3"})
     rng = np.random.default_rng(0)
     for i in range(6):
-        write(folder / "pool" / "noise" / f"{i}.png", cv2.resize(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), (40, 40)))
+        blotches = cv2.resize(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), (40, 40))
+        write(folder / "pool" / "noise" / f"{i}.png", blotches)
     lines = [f"noise/{i}.png" for i in range(6)] + ["noise/0.png", "./noise/../noise/1.png", "noise/missing.png"]
     (folder / "pool" / "more.txt").write_text("".join(f"{line} 0\n" for line in lines))
     teacher_weights(folder / "teacher.pdparams")
@@ -140,5 +141,6 @@ def make_world(folder):
 
 def results(out):
     """Bytes of everything that a run leaves but clocks, the report (it shows them) and what names the folder itself."""
-    kept = [path for path in sorted(Path(out).rglob("*")) if path.is_file() and path.suffix in (".parquet", ".txt", ".csv")]
+    kept = [path for path in sorted(Path(out).rglob("*"))
+            if path.is_file() and path.suffix in (".parquet", ".txt", ".csv")]
     return {str(path.relative_to(out)): path.read_bytes() for path in kept}

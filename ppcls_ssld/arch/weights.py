@@ -51,7 +51,8 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def read_named_arrays(path: str | os.PathLike) -> dict[str, tuple[str | None, np.ndarray]]:
     """(tensor name, array) by key of a `.pdparams` or `.pdopt` file; the name is None where the file has none.
 
-    Optimisers need the names: under AMP O2 their accumulators are keyed by those of the master weights. Raises WeightsError when the file is missing, truncated, or holds anything but arrays.
+    Optimisers need the names: under AMP O2 their accumulators are keyed by those of the master weights. Raises
+    WeightsError when the file is missing, truncated, or holds anything but arrays.
     """
     try:
         data = Path(path).read_bytes()
@@ -189,11 +190,12 @@ def class_num_of(network: paddle.nn.Layer, path: str, role: str | None = None) -
     for key in head_keys(network):
         if key not in arrays:
             break
-        changed = [i for i, size in enumerate(state[key].shape) if i < arrays[key].ndim and arrays[key].shape[i] != size]
-        if arrays[key].ndim == 1:
-            return len(arrays[key])
+        shape = arrays[key].shape
+        changed = [i for i, size in enumerate(state[key].shape) if i < len(shape) and shape[i] != size]
+        if len(shape) == 1:
+            return shape[0]
         if len(changed) == 1:
-            return int(arrays[key].shape[changed[0]])
+            return int(shape[changed[0]])
     raise WeightsError(f"{path}: its number of classes cannot be read off; say it with class_num")
 
 

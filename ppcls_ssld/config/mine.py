@@ -101,8 +101,8 @@ class MineConfig:
     num_workers: int | None = None  # processes that read and compare images, beside this one; None = one per core
     threads: int = 1  # of the teacher's engine on CPU; part of the result, since rounding depends on it
     block_size: int | None = None  # images per unit of work; None = by the pool's size
-    max_pixels: int = 178_000_000  # larger images go to quarantine
-    min_side: int = 8  # pixels; smaller images go to quarantine
+    max_pixels: int = 178_000_000  # half a gigabyte decoded; larger images go to quarantine
+    min_side: int = 8  # pixels; smaller images, where nothing can be told from anything, go to quarantine
     source: Mapping[str, Any] = field(default_factory=dict)
 
 

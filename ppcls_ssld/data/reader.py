@@ -70,8 +70,8 @@ class TrainReader:
 class EvalReader:
     """Labelled images, each exactly once over all ranks, in order.
 
-    limit: at most so many images, evenly spaced over all sources, in a fixed random order. size: images over all ranks. skipped: as in
-    TrainReader. class_names: of a labelled folder, else ().
+    limit: at most so many images, evenly spaced over all sources, in a fixed random order. size: images over all
+    ranks. skipped: as in TrainReader. class_names: of a labelled folder, else ().
     """
 
     def __init__(self, config: LoaderConfig, class_num: int, rank: int = 0, world: int = 1, limit: int | None = None,

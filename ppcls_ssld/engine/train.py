@@ -238,8 +238,8 @@ class Run:
                               "Delete the newer checkpoints to go back, or give this run another Global.output_dir")
         if state.sizes != list(self.reader.sizes):
             raise ConfigError(f"{folder}: made with sources of {state.sizes} images, this run has "
-                              f"{list(self.reader.sizes)}; the order of images would not be the same. Give the lists of "
-                              "then, or start a new run from the student with Arch.Student.pretrained")
+                              f"{list(self.reader.sizes)}; the order of images would not be the same. Give the lists "
+                              "of then, or start a new run from the student with Arch.Student.pretrained")
         if (state.global_batch, state.seed) != (self.global_batch, self.config.Global.seed):
             raise ConfigError(
                 f"{folder}: made with {state.global_batch} images a step and seed {state.seed}, this run has "

@@ -1,4 +1,4 @@
-"""From a pool of unlabelled images to the list worth distilling on: near-copies out, teacher's scores, top-k per class."""
+"""From a pool of unlabelled images to a list worth distilling on: no near-copies, teacher's scores, top-k per class."""
 
 import logging
 

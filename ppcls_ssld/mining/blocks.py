@@ -72,7 +72,7 @@ def stream(work: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
            check: Callable[[], None] = lambda: None) -> Iterator[Any]:
     """work(task) of every task, in order, by forked processes (0: by this one), a few tasks ahead of the consumer.
 
-    check: called at least once a second while a result is waited for; may raise.
+    check: called before every task or result, and once a second while a result is waited for; may raise.
 
     `work` is inherited by the fork, with every index and memory map it holds; tasks and results are pickled. DataError
     when a process dies. The processes end with the iterator, and with this process however it ends.
@@ -123,7 +123,8 @@ def _adopt(work: Callable[[Any], Any]) -> None:
         signal.signal(number, signal.SIG_IGN)  # the main process decides what they mean
     die_with_parent()
     cv2.setNumThreads(0)
-    threadpool_limits(1)  # of BLAS and OpenMP: there is a process for each core, and OpenMP's threads do not survive a fork
+    # Of BLAS and OpenMP: there is a process for each core, and OpenMP's threads do not survive a fork.
+    threadpool_limits(1)
 
 
 def _call(task: Any) -> Any:

@@ -18,7 +18,7 @@ _TAIL_SHARE, _SMALLEST_TAIL, _FEWEST_BEYOND = 0.1, 30, 10
 class Estimate:
     """How often an innocent image is taken for a copy at one threshold.
 
-    count: innocents looked at. alarms: of them at or beyond the threshold. rate: alarms / count; when extrapolated,
+    count: innocents looked at. alarms: of them at or above the threshold. rate: alarms / count; when extrapolated,
     from a fitted tail. low, high: 95 % bounds from the counts alone (Clopper and Pearson 1934), extrapolated or not.
     """
 
@@ -30,10 +30,10 @@ class Estimate:
     extrapolated: bool = False
 
 
-def estimate(scores: np.ndarray, threshold: float, higher_is_worse: bool = True) -> Estimate:
-    """Count the innocents at or beyond the threshold (score >= threshold; <= for distances, higher_is_worse=False)."""
+def estimate(scores: np.ndarray, threshold: float) -> Estimate:
+    """Count the innocents at or above the threshold."""
     scores = _checked(scores).astype(np.float64)
-    alarms = int(np.count_nonzero(scores >= threshold if higher_is_worse else scores <= threshold))
+    alarms = int(np.count_nonzero(scores >= threshold))
     return Estimate(len(scores), alarms, alarms / len(scores), *bounds(alarms, len(scores)))
 
 
@@ -45,13 +45,13 @@ def bounds(alarms: int, count: int, confidence: float = 0.95) -> tuple[float, fl
     return low, high
 
 
-def threshold_for(scores: np.ndarray, target: float, higher_is_worse: bool = True) -> tuple[float, Estimate]:
-    """Smallest threshold (largest, for distances) at which at most `target` of the innocents raise an alarm.
+def threshold_for(scores: np.ndarray, target: float) -> tuple[float, Estimate]:
+    """Smallest threshold at which at most `target` of the innocents raise an alarm.
 
-    scores: integers (cells, bits) or floats (correlations), one per innocent image: its worst against all protected.
-    With target * count >= 10 by counting. Else from a generalised Pareto tail fitted to the worst tenth (Hosking and
+    scores: integers (cells) or floats (correlations), one per innocent image: its highest against all protected.
+    With target * count >= 10 by counting. Else from a generalised Pareto tail fitted to the highest tenth (Hosking and
     Wallis 1987, probability-weighted moments), taken one standard error heavier, and never below what counting gives;
-    the Estimate says `extrapolated`. Where the tail shows no spread, just beyond the worst score, and the bounds tell
+    the Estimate says `extrapolated`. Where the tail shows no spread, just above the highest score, and the bounds tell
     what that is worth. A threshold beyond what a score can reach says that these scores cannot promise this target.
     DataError: fewer than 50 scores.
     """
@@ -62,7 +62,7 @@ def threshold_for(scores: np.ndarray, target: float, higher_is_worse: bool = Tru
         raise DataError(f"found {len(scores)} scores of innocent images, expected {FEWEST_SCORES} or more; give more "
                         "images that are known to be no copies")
     whole = scores.dtype.kind in "iu"
-    ordered = np.sort(scores.astype(np.float64) * (1 if higher_is_worse else -1))[::-1]
+    ordered = np.sort(scores.astype(np.float64))[::-1]
     # int(): of exactly target * count alarms; 1e-9 for targets that floats cannot hold
     by_count = _above(ordered[int(target * len(ordered) + 1e-9)], scores.dtype)
     threshold, rate = by_count, None
@@ -71,8 +71,7 @@ def threshold_for(scores: np.ndarray, target: float, higher_is_worse: bool = Tru
         if tail is not None:
             threshold = max(by_count, tail.level(target))
             rate = tail.rate(threshold)
-    threshold = threshold if higher_is_worse else -threshold
-    found = estimate(scores, threshold, higher_is_worse)
+    found = estimate(scores, threshold)
     if rate is not None:
         found = Estimate(found.count, found.alarms, rate, found.low, found.high, True)
     return float(threshold), found
@@ -103,7 +102,7 @@ class _Tail:
 
 
 def _fit_tail(ordered: np.ndarray, whole: bool) -> _Tail | None:
-    """Tail of descending scores from the worst tenth; None when they do not spread."""
+    """Tail of descending scores from the highest tenth; None when they do not spread."""
     count = len(ordered)
     wanted = max(_SMALLEST_TAIL, int(_TAIL_SHARE * count))
     start = ordered[wanted - 1]

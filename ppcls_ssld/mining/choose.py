@@ -19,7 +19,6 @@ from .outputs import write_atomic, write_csv, write_list
 from .select import RandomControl, Selection, Selector, budget, not_listed, scores_of, weights
 from .sources import names_in_list
 
-
 _SCORES = ("classes", "log_probs", "logsumexp", "entropy")
 _ID = re.compile(rb"[0-9a-f]{32}")
 
@@ -127,8 +126,8 @@ def write_choice(choice: Choice, listing: Listing, select: SelectConfig, class_n
     """selected.txt, selected.csv, random.txt, selected_weights.txt as far as asked for; returns what was written."""
     strange = sum(" " in name or split_member(name) is not None for name in map(listing.name, choice.images.tolist()))
     if select.format == "paddleclas" and strange:
-        say(f"warning: PaddleClas's own reader cannot open {strange:,} of these images (a space in the name, or inside a tar "
-            "archive); ours can")
+        say(f"warning: PaddleClas's own reader cannot open {strange:,} of these images (a space in the name, or inside "
+            "a tar archive); ours can")
     files = [write_list(folder / "selected.txt", map(listing.name, choice.images.tolist()), select.format, select.root)]
     weight = choice.weights if choice.weights is not None else np.ones(len(choice.images))
     row = np.searchsorted(choice.images, choice.selection.index)

@@ -7,7 +7,8 @@ import numpy as np
 
 from .types import Match
 
-LEAST = 0.3  # two colourful pictures whose colours are less alike are different ones; of 512 judged copies, none to four
+# Two colourful pictures whose colours are less alike are different ones; of 512 judged copies, none to four are.
+LEAST = 0.3
 _COLOURFUL = 10.0  # root mean square distance from grey, in levels of 8-bit Lab; paler pictures have no say
 
 
@@ -15,7 +16,8 @@ def likeness(query: np.ndarray, reference: np.ndarray, match: Match) -> float:
     """Cosine in [-1, 1] between the colours, without their lightness, where two thumbnails overlap after the transform.
 
     uint8 RGB [side, side, 3], each of the whole image. 1 when one of the two is pale, grey say, or nothing overlaps:
-    then colours tell nothing. Robust to brightness, contrast and encoding; not to another hue, which is another picture.
+    then colours tell nothing. Robust to brightness, contrast and encoding; not to another hue, which is another
+    picture.
     """
     side = len(reference)
     linear = match.transform[:, :2].astype(np.float64)

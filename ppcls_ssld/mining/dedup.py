@@ -1,15 +1,18 @@
 """Stage 1: is a pool image a near-copy of a protected one? A cascade, cheap evidence first.
 
+path            the very same name
 bytes, pixels   the same file; the same pixels in another file
 hash            a near perceptual hash proposes, dense alignment confirms
 thumbnail       small images and those with few keypoints: likeness as a whole proposes, dense alignment confirms
-keypoints       an inverted index over the protected images' local features proposes, geometry confirms; so does what an
-                embedding proposes, under the name `embedding` where the index had not found it; pixels have the last word
+keypoints       an inverted index over the protected images' local features proposes, geometry confirms, then the pixels
+embedding       an embedding proposes what that index did not find; confirmed as for keypoints
+
+From hash on, the colours have to agree too. Method paper counts matching keypoints instead, within a class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +37,10 @@ WEAK_CELLS, WEAK_CORRELATION = 5, 0.5  # of evidence that is noted although it r
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A score at or above removes. cells: of keypoints. correlation: of hash and thumbnail. matches: of method paper."""
+    """A score at or above removes.
+
+    cells: of keypoints and embedding. correlation: of hash and thumbnail. matches: of method paper.
+    """
 
     cells: int
     correlation: float
@@ -67,7 +73,8 @@ class Cascade:
     """Work of one process on the pool: a Task -> rows of a dedup part."""
 
     def __init__(self, config: DedupConfig, protected: Protected, thresholds: Thresholds, max_pixels: int,
-                 min_side: int, keypoints: KeypointConfig = KeypointConfig(), geometry: GeometryConfig = GeometryConfig()):
+                 min_side: int, keypoints: KeypointConfig = KeypointConfig(),
+                 geometry: GeometryConfig = GeometryConfig()):
         self._config, self._protected, self._thresholds = config, protected, thresholds
         self._max_pixels, self._min_side = max_pixels, min_side
         self._keypoints = keypoints
@@ -110,8 +117,8 @@ class Cascade:
         """Per image, its evidence of each stage that was tried, surest last. Later stages are tried while nothing
         reaches its threshold.
 
-        without: per image, a protected image that is not to be looked at: the image itself, when protected images are
-        tried against each other.
+        proposed: per image, protected images that an embedding found near. without: per image, a protected image that
+        is not to be looked at (the image itself, where it is protected too), or -1.
         """
         protected, config = self._protected, self._config
         if not protected.count:
@@ -158,7 +165,7 @@ class Cascade:
         return best
 
     def _seen(self, s: Look, position: int, match: Match) -> Match:
-        """The match as it is, or weak where keypoints agree and pixels do not: other text in one layout, one caption."""
+        """The match, or a weak one where colours or pixels disagree: other text in one layout, one caption."""
         if match.score < GeometryConfig().cells:
             return match
         weak = replace(match, score=float(WEAK_CELLS))

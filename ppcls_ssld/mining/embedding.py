@@ -94,8 +94,8 @@ class Embedding:
             os.replace(new, file)
         except OSError as e:
             new.unlink(missing_ok=True)
-            raise CheckpointError(f"{file}: cannot be written ({e.strerror or e}); free some space, then start the same "
-                                  "command again") from e
+            raise CheckpointError(f"{file}: cannot be written ({e.strerror or e}); free some space, then start the "
+                                  "same command again") from e
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

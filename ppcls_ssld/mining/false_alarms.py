@@ -66,8 +66,9 @@ def calibrate(ws: Workspace, protected: Protected) -> dict[str, Any]:
         correlation, of_correlation = least, estimate(scores["correlation"], least)
     ws.say(f"calibrated on {of_cells.count:,} negatives: {cells:.0f} cells, correlation {correlation:.3f}")
     if correlation > 1:
-        ws.say(f"warning: no correlation keeps the false alarms at {config.false_alarms:g}: the hash and thumbnail stages "
-               "will remove nothing. Are there copies of protected images among the negatives? 10,000 negatives are good")
+        ws.say(f"warning: no correlation keeps the false alarms at {config.false_alarms:g}: the hash and thumbnail "
+               "stages will remove nothing. Are there copies of protected images among the negatives? 10,000 negatives "
+               "are good")
     return {"cells": int(cells), "correlation": correlation, "listing": listing.digest(),
             "estimates": {"cells": asdict(of_cells), "correlation": asdict(of_correlation)},
             "scores": {key: values.tolist() for key, values in scores.items()}}

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from PIL import (BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, PpmImagePlugin,
                  TiffImagePlugin, WebPImagePlugin)
 
+from ..config.mine import MineConfig
 from ..errors import DataError
 
 KINDS = ("grey", "alpha", "cmyk", "palette", "16-bit", "animated", "rotated")
-MAX_PIXELS = 178_000_000  # half a gigabyte decoded
-MIN_SIDE = 8  # below, nothing can be told from anything
 _ORIENTATION = 0x0112  # EXIF and TIFF tag; 1 is upright, from 5 on the sides are exchanged
 _TIFF_WIDTH, _TIFF_HEIGHT, _BITS_PER_SAMPLE = 0x0100, 0x0101, 0x0102
 # The plugins themselves, not Image.open: that one tries dozens of formats, and warns of large images or refuses them by
@@ -55,7 +54,8 @@ class Header:
     kinds: tuple[str, ...]
 
 
-def inspect(encoded: bytes, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> Header:
+def inspect(encoded: bytes, max_pixels: int = MineConfig.max_pixels,
+            min_side: int = MineConfig.min_side) -> Header:
     """Header of an encoded image.
 
     DataError, its text the reason to set the image aside, when there is no image in a format that is read, its header

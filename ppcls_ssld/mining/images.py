@@ -1,4 +1,4 @@
-"""One image of a pool: from its name to what the comparisons need."""
+"""One image, of the pool or protected: from its name to what the comparisons need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Look:
     """What is known of one readable image. Its pixels are let go: a large one takes half a gigabyte.
 
     id: 16 bytes, of the file's content. digest: 16 bytes, of the pixels. hash: of the luminance, None for a flat image.
-    thumbnail: uint8 [32, 32, 3]. keypoints: None if not asked for. kinds: what is odd about it (header.KINDS).
+    thumbnail: uint8 [32, 32, 3]. keypoints: None if not asked for. width, height: pixels, as decoded.
+    kinds: what is odd about it (header.KINDS).
     """
 
     name: str

@@ -16,7 +16,7 @@ _FAINT = 1.5  # grey levels; what varies less is as good as flat
 
 
 def agreement(query: np.ndarray, reference: np.ndarray, match: Match) -> float:
-    """Mean local correlation over the overlap, after the match's transform, as a share of what equal pictures would reach.
+    """Mean local correlation over the overlap, after the match's transform, relative to that of equal pictures.
 
     1 for equal pictures, 0 for unrelated ones and when nothing overlaps.
 
@@ -47,7 +47,7 @@ def agreement(query: np.ndarray, reference: np.ndarray, match: Match) -> float:
     correlation = local_mean(a * b) / np.sqrt((power_a + _FAINT**2) * (power_b + _FAINT**2))
     # Where both are flat there is nothing to compare; where one is, they differ.
     strength = inside * np.minimum(np.maximum(power_a, power_b) / _FAINT**2, 1)
-    # Faint structure correlates less, even with itself: without this, misty photographs would disagree with their copies.
+    # Faint structure correlates less, even with itself: without this, misty photographs would not agree with copies.
     power = np.maximum(power_a, power_b)
     reachable = power / (power + _FAINT**2)
     return float((correlation * strength).sum() / max(float((reachable * strength).sum()), 1.0))

@@ -1,6 +1,7 @@
 """The protected set: everything that a pool image is compared with, made once, read by all processes from one place.
 
-Features are made block by block (resumable, over all processes), then joined into memory-mapped files and two indexes.
+Features are made block by block (resumable, over all processes), then joined into files and an index over the
+keypoints, memory-mapped where they are large; hashes and thumbnails are indexed when they are opened.
 """
 
 from __future__ import annotations
@@ -87,9 +88,9 @@ def finished(folder: Path, count: int) -> set[int]:
 
 
 def join(folder: Path, parts: Path, count: int, say: Callable[[str], None]) -> list[tuple[str, str]]:
-    """Join the features of all blocks into the files that `Protected` opens; returns (name, reason) of what is unreadable.
+    """Join the features of all blocks into the files that `Protected` opens; returns the unreadable: (name, reason).
 
-    Memory: one block, and what FAISS needs to build its index.
+    Memory: one block, thumbnails and hashes of all (3 KB an image), and what FAISS needs to build its index.
     """
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         for block in range(count):
@@ -166,7 +167,7 @@ class Protected:
         return list(dict.fromkeys(self._hashed[found[order]].tolist()))[:top]
 
     def near_thumbnails(self, thumbnails: np.ndarray, top: int) -> list[list[int]]:
-        """Per thumbnail uint8 [32, 32, 3], the protected images most like it."""
+        """thumbnails: uint8 [n, 32, 32, 3]. For each, the protected images most like it, best first."""
         found, _ = self._thumbnail_index.search(thumbnails, top)
         return [[i for i in row if i >= 0] for row in found.tolist()]
 
@@ -181,10 +182,10 @@ def group_of(name: str) -> str:
 
 
 def check_groups(protected: Protected, pool: Listing) -> None:
-    """ConfigError when method paper has no class in common between the pool and the protected set."""
+    """ConfigError when method paper finds no class of the protected set in the pool's first million images."""
     sample = pool.names(0, len(pool)) if len(pool) < 1_000_000 else pool.names(0, 1_000_000)
     if protected.count and not protected.groups.keys() & {group_of(name) for name in sample}:
         example = group_of(protected.listing.name(0)), group_of(pool.name(0))
         raise ConfigError("method paper compares images of one class only, by the name of the folder or archive they "
-                          f"lie in, and no such name is on both sides (protected: '{example[0]}', pool: '{example[1]}'); "
-                          "sort both into folders by class, or use --method cascade")
+                          f"lie in, and no such name is on both sides (protected: '{example[0]}', pool: "
+                          f"'{example[1]}'); sort both into folders by class, or use --method cascade")

@@ -49,7 +49,7 @@ class MiningResult:
     pairs: all, or what `shortlist` leaves of them. thresholds: a row of the table each.
     class_names, before, after: [C]; before: images whose best class this is, after: images chosen. top_k: what was
     asked for per class. rank_scores: of `scores_at_ranks`. score_name: the kind of score. chosen: of `chosen_shown`.
-    kinds: images by what is odd about them. unreadable: (name, reason), the first 50 are enough.
+    kinds: images by what is odd about them. unreadable: (name, reason), of which the first 50 are shown.
     seconds: by stage. notes: sentences. versions: one line for the foot of the page.
     """
 

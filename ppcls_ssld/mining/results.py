@@ -31,19 +31,21 @@ from .workspace import ALGORITHM, Workspace, read_json
 _COLUMNS = ("index", "name", "status", "stage", "protected", "score", "transform", "mirrored", "pairs", "reason",
             "kinds")
 _STAGE_ORDER = ("path", "bytes", "pixels", "hash", "thumbnail", "keypoints", "embedding")
-UNREADABLE_SHOWN = 50
 
 
 @dataclass
 class Tally:
-    """Of all dedup parts. unreadable: images, with those `lost` between dedup and score. removed: images by stage.
-    pairs: those worth looking at."""
+    """Of all parts.
+
+    unreadable: images of the pool, with those `lost` between dedup and score. removed: images by stage. kinds: images
+    by what is odd about them. quarantine: (path, reason), protected images too. pairs: those worth looking at.
+    """
 
     unreadable: int = 0
     lost: int = 0
     removed: Counter = field(default_factory=Counter)
     kinds: Counter = field(default_factory=Counter)
-    shown_unreadable: list[tuple[str, str]] = field(default_factory=list)
+    quarantine: list[tuple[str, str]] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
 
 
@@ -55,7 +57,8 @@ def write_results(ws: Workspace, choice: Choice, dedup: dict[str, Any], scores: 
     class_names = class_names_of(ws, len(choice.before))
     counts = _counts(ws, tally, choice)
     write_json(ws.folder / "manifest.json", {
-        "made_by": f"ppcls_ssld {__version__}", "code": _code_digest(), "algorithm": ALGORITHM, "config": plain(ws.config.source),
+        "made_by": f"ppcls_ssld {__version__}", "code": _code_digest(), "algorithm": ALGORITHM,
+        "config": plain(ws.config.source),
         "pool": {key: ws.about["pool"][key] for key in ("digest", "count", "sources")},
         "protected": {key: ws.about["protected"][key] for key in ("digest", "count", "sources")},
         "dedup": dedup, "score": scores,
@@ -71,13 +74,16 @@ def write_results(ws: Workspace, choice: Choice, dedup: dict[str, Any], scores: 
         after=choice.after, top_k=ws.config.Select.top_k,
         rank_scores=scores_at_ranks(choice.selection, len(class_names), ws.config.Select.top_k),
         score_name=ws.config.Select.score, chosen=chosen_shown(choice.selection, len(class_names), ws.pool.name),
-        kinds=dict(sorted(tally.kinds.items())), unreadable=tally.shown_unreadable, seconds=seconds, notes=notes,
+        kinds=dict(sorted(tally.kinds.items())), unreadable=tally.quarantine, seconds=seconds, notes=notes,
         versions=", ".join(f"{name} {version}" for name, version in _versions().items()))
     return write_report(result, ws.folder / "report.html", read=lambda name: decode(read_bytes(name), name))
 
 
 def _write_tables(ws: Workspace, dedup: dict[str, Any], scores: dict[str, Any], thresholds: Thresholds) -> Tally:
-    """removed.csv and quarantine.csv from the parts, in the order of the listing."""
+    """removed.csv and quarantine.csv from the parts, in the order of the listing.
+
+    Copies inside the pool come last; what could not be listed, and protected images, come first.
+    """
     tally, removed = Tally(), []
     quarantine = [(path, reason) for path, reason in ws.about["pool"]["unlistable"]]
     quarantine += [(path, f"protected image: {reason}") for path, reason in _protected_unreadable(ws)]
@@ -113,7 +119,7 @@ def _write_tables(ws: Workspace, dedup: dict[str, Any], scores: dict[str, Any], 
     tally.pairs = shortlist(pairs())
     write_csv(ws.folder / "removed.csv", ("path", "copy_of", "stage", "score", "transform", "mirrored"), removed)
     write_csv(ws.folder / "quarantine.csv", ("path", "reason"), quarantine)
-    tally.shown_unreadable = quarantine[:UNREADABLE_SHOWN]
+    tally.quarantine = quarantine
     return tally
 
 

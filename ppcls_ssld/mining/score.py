@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def score_settings(config: MineConfig) -> dict[str, Any]:
 
 
 def check_teacher(config: MineConfig) -> None:
-    """ConfigError or WeightsError when the teacher cannot be built, or its weights are not there or do not fit."""
+    """ConfigError or WeightsError when the teacher cannot be built, or its weights file is missing or does not fit."""
     network = _teacher_of(config)
     check_name(network)
     if isinstance(network.pretrained, str) and "://" not in network.pretrained:

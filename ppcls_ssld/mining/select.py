@@ -305,13 +305,6 @@ class RandomControl:
             self._limit = columns[0, -1]
 
 
-def random_control(ids: np.ndarray, index: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """int64: n of the images, drawn uniformly, ascending; RandomControl in one go."""
-    control = RandomControl(n, seed)
-    control.add(ids, index)
-    return control.result()
-
-
 def not_listed(values: np.ndarray | Sequence[str], listed: Container) -> np.ndarray:
     """bool [n]: whose name (str) or id (V16; 16 bytes each in `listed`) is not on an exclusion list (a set)."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "V":

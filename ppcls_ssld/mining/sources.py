@@ -152,7 +152,7 @@ def _in_folder(folder: str, unlistable: list[tuple[str, str]]) -> Iterator[str]:
 
 
 def names_in_list(path: str, root: str) -> Iterator[str]:
-    """Names in a text list, `path` or `path label` a line, as a listing holds them. A tab in its first line delimits."""
+    """Names in a text list, `path` or `path label` a line, as in a listing. A tab in the first line delimits."""
     with open(path, "rb") as file:
         delimiter = "\t" if b"\t" in file.readline() else " "
     images = read_list(SourceConfig("pool", list=path, root=root, labelled=False, delimiter=delimiter), 0)

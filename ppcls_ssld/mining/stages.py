@@ -1,4 +1,4 @@
-"""The stages of a mining run. Each can be stopped, started again and spread over processes; see blocks.py."""
+"""The stages of a mining run. Each can be started again; all but select are spread over processes. See blocks.py."""
 
 from __future__ import annotations
 
@@ -163,7 +163,8 @@ def _find_copies(ws: Workspace, thresholds: Thresholds, settings: dict[str, Any]
         return
     columns = ("index", "id", "pixels", "hash", "width", "height", "status")
     copies = find_copies(read_parts(ws.folder / "dedup", range(len(ws.blocks)), "dedup", settings, columns), ws.pool,
-                         thresholds.correlation, ws.config.max_pixels, ws.config.min_side, ws.all_workers, ws.stop.check)
+                         thresholds.correlation, ws.config.max_pixels, ws.config.min_side, ws.all_workers,
+                         ws.stop.check)
     target = ws.folder / "within.npz"
     new = target.with_name(f".{os.getpid()}.npz")
     try:
@@ -190,8 +191,8 @@ def copies_of(ws: Workspace, settings: dict[str, Any]) -> Copies | None:
     if not ws.config.Dedup.within_pool:
         return None
     if _copies_key(ws) != digest_of(settings):
-        raise ConfigError(f"{ws.folder}: the copies inside the pool are not found yet; run `mine dedup` with --within-pool "
-                          "first")
+        raise ConfigError(f"{ws.folder}: the copies inside the pool are not found yet; run `mine dedup` with "
+                          "--within-pool first")
     with np.load(ws.folder / "within.npz") as arrays:
         return Copies(arrays["index"], arrays["keeper"], arrays["stage"], arrays["score"])
 
@@ -249,6 +250,7 @@ def select(ws: Workspace) -> tuple[Choice, dict[str, Any], dict[str, Any]]:
     dedup_of = finished_dedup(ws)
     settings, folder = left_settings(ws, dedup_of), ws.folder / "score"
     _check_complete(ws, "score", missing(folder, len(ws.blocks), "score", settings))
+
     def score_parts(columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         return read_parts(folder, range(len(ws.blocks)), "score", settings, columns)
 

@@ -32,7 +32,8 @@ class Match:
 
     score: what the threshold is compared with; of keypoints the number of distinct matched cells, of alignment the
     correlation in [-1, 1]. transform: float32 [2, 3], takes (x, y, 1) of the pool image to the protected image, both
-    in pixels of their whole images divided by (width, height), so in [0, 1]; a mirror is part of it (negative determinant).
+    in pixels of their whole images divided by (width, height), so in [0, 1]; a mirror is part of it (negative
+    determinant).
     pairs: float32 [m, 4], matched points (x, y, X, Y) in the same relative coordinates, for the report; may be empty.
     """
 

@@ -1,9 +1,10 @@
 """Copies inside the pool: of each group one image stays, the one with most pixels, then the first by name.
 
-An image goes when an image that stays is its copy: same bytes, same pixels, or a near perceptual hash (mirrors too)
-confirmed by dense alignment, of 64 at most. So no chain of small changes joins unlike images. Crops of one
-another are not looked for here: that would take an index over the pool. Memory: about 200 bytes per image of the pool, in
-one process.
+An image goes when an image that stays is its copy: same bytes, same pixels, or a near perceptual hash (mirrors too),
+confirmed by dense alignment and by the colours. Exact copies of an image that goes follow it; else no chain of small
+changes joins unlike images. Of the better images with a near hash, 64 at most are aligned with an image. Crops of one
+another are not looked for here: that would take an index over the pool. Memory: about 200 bytes per image of the pool,
+in one process.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _PAIRS = 64  # pairs of one task
 @dataclass(frozen=True)
 class Copies:
     """Images of the pool that go. index: int64, ascending. keeper: int64, the image that stays. stage: bytes, pixels or
-    hash. score: float32, correlation after alignment, nan for exact copies."""
+    hash, what they went for; an exact copy of an image that went itself has that one's keeper. score: float32,
+    correlation after alignment, nan for exact copies."""
 
     index: np.ndarray
     keeper: np.ndarray
@@ -38,7 +40,10 @@ class Copies:
 
 
 class _Aligner:
-    """Work of one process: pairs of names -> the correlation of each pair after alignment."""
+    """Work of one process: pairs of names -> the correlation of each pair after alignment.
+
+    -1 where one cannot be read, nothing aligns or the colours differ.
+    """
 
     def __init__(self, max_pixels: int, min_side: int):
         self._limits = max_pixels, min_side

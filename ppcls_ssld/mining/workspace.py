@@ -1,6 +1,7 @@
 """The output folder of a mining run, as one of its processes sees it: listings, blocks, progress, the clock.
 
-    DIR/config.yaml  listing/  protected/  dedup/part-*.parquet  score/part-*.parquet  thresholds.json  seconds.json
+    DIR/config.yaml  listing/  protected/  dedup/part-*.parquet  within.npz  score/part-*.parquet
+        thresholds.json  false_alarms.json  seconds.json  and what `choose` and `results` write
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ ALGORITHM = 1  # raised when the same settings would give other evidence
 class Workspace:
     """pool, protected: listings; protected is None when nothing is protected. about: by listing, its counts and digest.
 
-    blocks: of the pool. workers: processes beside this one that read and compare images; all_workers: the same while the
-    other ranks of this machine wait. say: prints, on rank 0 only. stop: looked at between images.
+    blocks: of the pool. workers: processes beside this one that read and compare images; all_workers: the same while
+    the other ranks of this machine wait. say: prints, on rank 0 only. stop: looked at between tasks and while waiting.
 
     Ranks meet in files: what rank 0 alone makes, the others wait for (`wait`). Barriers would time out meanwhile.
     """
@@ -78,15 +79,18 @@ class Workspace:
             write_atomic(self.folder / "config.yaml", dump_mine(self.config))
 
     def list_images(self, name: str, sources: Sequence[PoolSource]) -> Listing | None:
-        """Write DIR/listing/NAME.arrow and NAME.json, unless they are there for the same sources."""
+        """Write DIR/listing/NAME.arrow and NAME.json, unless they are there for the same sources.
+
+        None without sources. ConfigError when results over other sources are there.
+        """
         target, about = self._listing(name, ".arrow"), self._listing(name, ".json")
         if self._is_listed(name, sources):
             self.say(f"{name}: {read_json(about)['count']:,} images, listed before" if sources else f"{name}: none")
         else:
             if about.is_file() and any((self.folder / "dedup").glob("part-*")):
                 raise ConfigError(f"{self.folder}: holds results over other images ({name}: "
-                                  f"{', '.join(path for path, _ in read_json(about)['asked']) or 'none'}); choose another "
-                                  "--output, or delete that folder")
+                                  f"{', '.join(path for path, _ in read_json(about)['asked']) or 'none'}); choose "
+                                  "another --output, or delete that folder")
             report = write_listing(sources, target) if sources else None
             write_json(about, {
                 "asked": _asked(sources), "digest": Listing.open(target).digest() if report else "",
@@ -132,7 +136,7 @@ class Workspace:
                     mininterval=0.5 if sys.stderr.isatty() else 30)
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Until other ranks have written what this one needs; for one process at once."""
+        """Until other ranks have written what this one needs. A single process does not wait."""
         self.stop.check()
         while self.world > 1 and not ready():
             self.stop.check()
@@ -154,7 +158,8 @@ class Workspace:
 
 def _asked(sources: Sequence[PoolSource]) -> list[list[str]]:
     """What a listing is made from; the order of sources does not matter."""
-    return sorted([os.path.abspath(source.path), os.path.abspath(source.root) if source.root else ""] for source in sources)
+    return sorted([os.path.abspath(source.path), os.path.abspath(source.root) if source.root else ""]
+                  for source in sources)
 
 
 def read_json(path: Path) -> dict[str, Any]:

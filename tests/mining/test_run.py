@@ -71,14 +71,15 @@ def test_the_transform_of_a_crop_says_where_it_was_cut(mined):
 def test_what_cannot_be_read_is_set_aside_with_a_reason(world, mined):
     rows = {Path(row["path"]).name: row["reason"] for row in table(mined / "quarantine.csv")}
     assert rows.keys() == world.unreadable
-    assert "empty" in rows["empty.jpg"] and "too small: 1 x 1" in rows["one.png"] and "No such file" in rows["missing.png"]
+    assert "empty" in rows["empty.jpg"] and "too small: 1 x 1" in rows["one.png"]
+    assert "No such file" in rows["missing.png"]
 
 
 def test_no_image_is_lost_between_the_counts(mined):
     found = counts(mined)
-    gone = found["name_duplicates"] + found["unreadable"] + sum(n for key, n in found.items() if key.startswith("removed_"))
+    removed = sum(n for key, n in found.items() if key.startswith("removed_"))
     assert found["name_duplicates"] == 2
-    assert found["listed"] == gone + found["scored"]
+    assert found["listed"] == found["name_duplicates"] + found["unreadable"] + removed + found["scored"]
     assert found["scored"] == sum(len(pq.read_table(part)) for part in (mined / "score").glob("*.parquet")) == 14
 
 
@@ -245,7 +246,8 @@ def test_negatives_set_the_thresholds_and_the_report_says_so(tmp_path, world):
     photo = tiles()
     for i in range(60):
         y, x = rng.integers(0, 40, 2)
-        write(tmp_path / "neg" / f"{i}.png", np.roll(photo[4 + i % 8], int(rng.integers(1, 80)), 0)[y:y + 100, x:x + 100])
+        rolled = np.roll(photo[4 + i % 8], int(rng.integers(1, 80)), 0)
+        write(tmp_path / "neg" / f"{i}.png", rolled[y:y + 100, x:x + 100])
     out = world.mine("calibrated", Dedup={"negatives": [str(tmp_path / "neg")], "false_alarms": 0.01})
     found = json.loads((out / "thresholds.json").read_text())
     assert found["cells"] >= GeometryConfig().cells and found["estimates"]["cells"]["count"] == 60
@@ -266,7 +268,8 @@ def test_a_full_disk_ends_with_a_word_and_loses_nothing(world, mined):
 
 
 def test_a_margin_survives_blocks_without_images(world):
-    out = world.mine("margin", Mine={"block_size": 2}, Select={"score": "margin", "classes_per_image": 2, "once": False})
+    out = world.mine("margin", Mine={"block_size": 2},
+                     Select={"score": "margin", "classes_per_image": 2, "once": False})
     rows = table(out / "selected.csv")
     assert rows and all(-1 <= float(row["score"]) <= 1 for row in rows)
     assert len({row["path"] for row in rows}) < len(rows)
@@ -285,7 +288,8 @@ def test_without_a_protected_set_the_rest_still_works(world):
 
 
 def test_another_pool_in_the_same_folder_is_refused_and_nothing_is_touched(world, mined):
-    before = {path: path.read_bytes() for path in sorted(mined.rglob("*")) if path.is_file() and "seconds" not in path.name}
+    files = [path for path in sorted(mined.rglob("*")) if path.is_file() and "seconds" not in path.name]
+    before = {path: path.read_bytes() for path in files}
     with pytest.raises(ConfigError, match="holds results over other images"):
         world.mine(Mine={"pool": [str(world.folder / "protected")]})
     with pytest.raises(DataError, match="cannot be read"):
@@ -304,7 +308,8 @@ def test_a_second_start_takes_the_pool_in_any_order_and_from_any_folder(world, m
     world.mine(Mine={"pool": [*world.tree["Mine"]["pool"][1:], world.tree["Mine"]["pool"][0]]})
     assert results(mined) == before
     monkeypatch.chdir(world.folder)
-    relative = world.mine("relative", Mine={"pool": ["pool/more.txt", "pool/loose", "pool/shards"], "protect": ["protected"]},
+    pool = ["pool/more.txt", "pool/loose", "pool/shards"]
+    relative = world.mine("relative", Mine={"pool": pool, "protect": ["protected"]},
                           Teacher={"pretrained": "teacher.pdparams"})
     monkeypatch.chdir(tmp_path)
     assert main(["mine", "select", "--output", str(relative)]) == 0

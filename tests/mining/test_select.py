@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from ppcls_ssld.errors import ConfigError, DataError
-from ppcls_ssld.mining.select import (RandomControl, Selection, Selector, budget, not_listed, random_control, scores_of,
-                                      weights)
+from ppcls_ssld.mining.select import RandomControl, Selection, Selector, budget, not_listed, scores_of, weights
 
 
 def world(rng, n, class_num, q, levels=6):
@@ -204,24 +203,30 @@ def random_ids(rng, n):
     return np.frombuffer(rng.bytes(16 * n), "V16")
 
 
+def drawn_at_random(ids, index, n, seed):
+    control = RandomControl(n, seed)
+    control.add(ids, index)
+    return control.result()
+
+
 def test_a_random_control_does_not_depend_on_order_or_blocks(monkeypatch):
     monkeypatch.setattr("ppcls_ssld.mining.select._SMALLEST_BUFFER", 10)
     rng = np.random.default_rng(6)
     ids, index = random_ids(rng, 1000), np.arange(1000)
-    whole = random_control(ids, index, 100, seed=1)
+    whole = drawn_at_random(ids, index, 100, seed=1)
     control = RandomControl(100, 1)
     for rows in np.array_split(rng.permutation(1000), 17):
         control.add(ids[rows], index[rows])
     assert np.array_equal(control.result(), whole) and len(set(whole.tolist())) == 100
-    assert len(np.intersect1d(whole, random_control(ids, index, 100, seed=2))) < 30
-    assert np.array_equal(random_control(ids, index, 5000, 1), index) and len(random_control(ids, index, 0, 1)) == 0
+    assert len(np.intersect1d(whole, drawn_at_random(ids, index, 100, seed=2))) < 30
+    assert np.array_equal(drawn_at_random(ids, index, 5000, 1), index) and len(drawn_at_random(ids, index, 0, 1)) == 0
 
 
 def test_every_image_is_drawn_as_often_as_any_other():
     ids, index = random_ids(np.random.default_rng(7), 40), np.arange(40)
     ids = ids.copy()
     ids[:20] = np.frombuffer(b"".join(i.to_bytes(16, "big") for i in range(20)), "V16")  # ids without any randomness
-    drawn = np.bincount(np.concatenate([random_control(ids, index, 10, seed) for seed in range(2000)]), minlength=40)
+    drawn = np.bincount(np.concatenate([drawn_at_random(ids, index, 10, seed) for seed in range(2000)]), minlength=40)
     spread = np.sqrt(2000 * 0.25 * 0.75)
     assert np.abs(drawn - 500).max() < 4.5 * spread and 0.6 * spread < drawn.std() < 1.4 * spread
 

@@ -145,9 +145,10 @@ class Cascade:
         return results
 
     def _aligned(self, stage: str, s: Look, candidates: Sequence[int]) -> list[Evidence]:
+        least = min(WEAK_CORRELATION, self._thresholds.correlation)
         matches = alignment.best_each(s.thumbnail, np.asarray(self._protected.thumbnails[candidates]))
-        found = [Evidence(stage, r, match if self._alike(s, r, match) else replace(match, score=WEAK_CORRELATION))
-                 for r, match in zip(candidates, matches) if match is not None and match.score >= WEAK_CORRELATION]
+        found = [Evidence(stage, r, match) for r, match in zip(candidates, matches)
+                 if match is not None and match.score >= least and self._alike(s, r, match)]
         return [max(found, key=lambda e: e.match.score)] if found else []
 
     def _matched(self, s: Look, proposed: Sequence[int], skip: int) -> list[Evidence]:
@@ -159,24 +160,24 @@ class Cascade:
         best = []
         for stage, candidates in (("keypoints", [(c.reference, c.mirrored) for c in voted]),
                                   ("embedding", [(r, None) for r in further])):
-            found = [Evidence(stage, r, self._seen(s, r, match)) for r, mirror in candidates
-                     if (match := verify(points, protected.keypoints[r], self._geometry, mirror))]
+            found = [Evidence(stage, r, match) for r, mirror in candidates
+                     if (match := verify(points, protected.keypoints[r], self._geometry, mirror))
+                     and self._confirmed(s, r, match)]
             best += [max(found, key=lambda e: e.match.score)] if found else []
         return best
 
-    def _seen(self, s: Look, position: int, match: Match) -> Match:
-        """The match, or a weak one where colours or pixels disagree: other text in one layout, one caption."""
-        if match.score < GeometryConfig().cells:
-            return match
-        weak = replace(match, score=float(WEAK_CELLS))
+    def _confirmed(self, s: Look, position: int, match: Match) -> bool:
+        """Whether colours and pixels agree where keypoints do. Other text in one layout, or one caption, they refuse."""
+        if match.score < min(self._thresholds.cells, GeometryConfig().cells):
+            return True  # removes nothing, so it is not worth reading two images
         if not self._alike(s, position, match):
-            return weak
+            return False
         try:
             query, reference = (decode(read_bytes(name, self._archives), name)
                                 for name in (s.name, self._protected.listing.name(position)))
         except DataError:
-            return match  # they could be read once; what was found then stands
-        return match if overlay.agreement(query, reference, match) >= overlay.LEAST else weak
+            return True  # they could be read once; what was found then stands
+        return overlay.agreement(query, reference, match) >= overlay.LEAST
 
     def _alike(self, s: Look, position: int, match: Match) -> bool:
         return colour.likeness(s.thumbnail, np.asarray(self._protected.thumbnails[position]), match) >= colour.LEAST

@@ -86,5 +86,7 @@ def leave_one_out(ws: Workspace, protected: Protected, thresholds: Thresholds) -
     count = len(ws.protected)
     names = [ws.protected.name(i * count // min(SAMPLE, count)) for i in range(min(SAMPLE, count))]
     scores = scores_of_innocents(ws, protected, names)
+    if not len(scores["cells"]):  # none of the sample can be read
+        return {}
     return {"cells": estimate(scores["cells"], thresholds.cells),
             "correlation": estimate(scores["correlation"], thresholds.correlation)}

@@ -82,12 +82,10 @@ def write_results(ws: Workspace, choice: Choice, dedup: dict[str, Any], scores: 
 def _write_tables(ws: Workspace, dedup: dict[str, Any], scores: dict[str, Any], thresholds: Thresholds) -> Tally:
     """removed.csv and quarantine.csv from the parts, in the order of the listing.
 
-    Copies inside the pool come last; what could not be listed, and protected images, come first.
+    What could not be listed comes first; copies inside the pool, and unreadable protected images, come last.
     """
     tally, removed = Tally(), []
     quarantine = [(path, reason) for path, reason in ws.about["pool"]["unlistable"]]
-    quarantine += [(path, f"protected image: {reason}") for path, reason in _protected_unreadable(ws)]
-
     copies = copies_of(ws, dedup)
     copied = set(copies.index.tolist()) if copies else set()
 
@@ -117,6 +115,7 @@ def _write_tables(ws: Workspace, dedup: dict[str, Any], scores: dict[str, Any], 
             yield Pair(name, kept, "pool", score, thresholds.correlation)
 
     tally.pairs = shortlist(pairs())
+    quarantine += [(path, f"protected image: {reason}") for path, reason in _protected_unreadable(ws)]
     write_csv(ws.folder / "removed.csv", ("path", "copy_of", "stage", "score", "transform", "mirrored"), removed)
     write_csv(ws.folder / "quarantine.csv", ("path", "reason"), quarantine)
     tally.quarantine = quarantine
@@ -164,6 +163,7 @@ def _threshold_rows(dedup: dict[str, Any], thresholds: Thresholds,
         return [Threshold("keypoints", float(thresholds.matches))]
     rows = []
     for key, stage, value in (("correlation", "hash", thresholds.correlation),
+                              ("correlation", "thumbnail", thresholds.correlation),
                               ("cells", "keypoints", float(thresholds.cells))):
         estimate, source = estimates.get(key, (None, ""))
         rows.append(Threshold(stage, value, estimate, source))

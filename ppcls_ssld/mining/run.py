@@ -21,7 +21,7 @@ from .false_alarms import at_threshold, leave_one_out
 from .outputs import write_json
 from .results import class_names_of, write_results
 from .score import check_teacher
-from .workspace import Workspace, read_json
+from .workspace import Workspace, digest_of, read_json
 
 STAGES = ("dedup", "score", "select")
 
@@ -106,7 +106,7 @@ def _estimates(ws: Workspace, thresholds: Thresholds) -> dict[str, tuple[Estimat
         return {key: (at_threshold(found, key, value), source)
                 for key, value in (("cells", thresholds.cells), ("correlation", thresholds.correlation))}
     file = ws.folder / "false_alarms.json"
-    asked = [ws.about["protected"]["digest"], thresholds.cells, thresholds.correlation]
+    asked = [digest_of(stages.evidence_settings(ws)), thresholds.cells, thresholds.correlation]
     if not (file.is_file() and read_json(file)["asked"] == asked):
         found = leave_one_out(ws, stages.open_protected(ws), thresholds)
         write_json(file, {"asked": asked, "estimates": {key: vars(value) for key, value in found.items()}})

@@ -75,8 +75,10 @@ def open_protected(ws: Workspace) -> Protected:
 
 
 def _is_protected(ws: Workspace) -> bool:
-    done = ws.folder / "protected" / "protected.json"
-    return done.is_file() and read_json(done)["settings"] == _protected_settings(ws)
+    try:
+        return read_json(ws.folder / "protected" / "protected.json")["settings"] == _protected_settings(ws)
+    except ConfigError:  # not there yet, or gone again: rank 0 takes an old one away before it makes the new index
+        return False
 
 
 def _protected_settings(ws: Workspace) -> dict[str, Any]:
@@ -111,8 +113,7 @@ def thresholds_of(ws: Workspace, protected: Protected | None = None) -> Threshol
     config, file = ws.config.Dedup, ws.folder / "thresholds.json"
     cells, correlation = config.min_cells, config.min_correlation
     if config.negatives and ws.protected is not None:
-        asked = [list(config.negatives), config.false_alarms, ws.about["protected"]["digest"], ALGORITHM,
-                 [getattr(config, stage) for stage in _STAGES]]
+        asked = [list(config.negatives), config.false_alarms, digest_of(evidence_settings(ws))]
 
         def is_done() -> bool:
             return file.is_file() and read_json(file)["asked"] == asked
@@ -131,12 +132,18 @@ def thresholds_of(ws: Workspace, protected: Protected | None = None) -> Threshol
 
 def dedup_settings(ws: Workspace, thresholds: Thresholds) -> dict[str, Any]:
     """All that the dedup parts depend on, as JSON."""
+    return {"pool": ws.about["pool"]["digest"], "block_size": ws.blocks.size, **asdict(thresholds),
+            **evidence_settings(ws)}
+
+
+def evidence_settings(ws: Workspace) -> dict[str, Any]:
+    """All that an image's evidence against the protected ones depends on, as JSON; thresholds apart."""
     config = ws.config.Dedup
     embedding = embedding_settings(ws) if config.embedding and ws.protected is not None else {}
-    return {"algorithm": ALGORITHM, "pool": ws.about["pool"]["digest"], "protected": ws.about["protected"]["digest"],
-            "block_size": ws.blocks.size, **asdict(thresholds), **{stage: getattr(config, stage) for stage in _STAGES},
-            **_feature_settings(ws), "geometry": asdict(GeometryConfig()), "agreement": overlay.LEAST,
-            "colour": colour.LEAST, "alignment": asdict(AlignmentConfig()), **embedding}
+    return {"algorithm": ALGORITHM, "protected": ws.about["protected"]["digest"],
+            **{stage: getattr(config, stage) for stage in _STAGES}, **_feature_settings(ws),
+            "geometry": asdict(GeometryConfig()), "agreement": overlay.LEAST, "colour": colour.LEAST,
+            "alignment": asdict(AlignmentConfig()), **embedding}
 
 
 def _feature_settings(ws: Workspace) -> dict[str, Any]:

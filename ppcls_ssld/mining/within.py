@@ -30,8 +30,8 @@ _PAIRS = 64  # pairs of one task
 @dataclass(frozen=True)
 class Copies:
     """Images of the pool that go. index: int64, ascending. keeper: int64, the image that stays. stage: bytes, pixels or
-    hash, what they went for; an exact copy of an image that went itself has that one's keeper. score: float32,
-    correlation after alignment, nan for exact copies."""
+    hash, what they went for; an exact copy of an image that went itself has that one's keeper, stage and score. score:
+    float32, correlation after alignment, nan for exact copies."""
 
     index: np.ndarray
     keeper: np.ndarray
@@ -87,9 +87,9 @@ def find_copies(parts: Iterable[dict], listing: Listing, min_correlation: float,
                                                    _Aligner(max_pixels, min_side), workers, check):
         worse, better = rows[worse], rows[better]
         stays[worse], keeper[worse], stage[worse], score[worse] = False, better, "hash", correlation
-    for i in np.flatnonzero(~stays):  # an exact copy of an image that went stands behind that image's keeper
+    for i in np.flatnonzero(~stays):  # an exact copy of an image that went goes for the same reason
         while not stays[keeper[i]]:
-            keeper[i] = keeper[keeper[i]]
+            keeper[i], stage[i], score[i] = keeper[keeper[i]], stage[keeper[i]], score[keeper[i]]
     gone = np.flatnonzero(~stays)
     gone = gone[np.argsort(table["index"][gone])]
     return Copies(table["index"][gone], table["index"][keeper[gone]], stage[gone], score[gone])

@@ -93,12 +93,12 @@ def test_epochs_follow_from_the_number_of_mined_images(recipe):
 
 
 def test_mining_protects_the_test_images_and_is_told_no_label(recipe):
-    pool = Pool(Path("pool"), (), Path("test_images.txt"), Path("innocents.txt"), top_k=150)
-    config = load_mine(None, (), recipe.mining("t.pdparams", pool, 0.9))
-    assert [source.path for source in config.pool] == [str(recipe.lists.unlabelled), "pool"]
-    assert [source.path for source in config.protect] == ["test_images.txt"]
-    assert config.Dedup.negatives == ("innocents.txt",)
-    assert (config.Teacher.name, config.Teacher.pretrained) == (recipes.TEACHER, "t.pdparams")
+    pool = Pool(Path("/pool"), (), Path("/test_images.txt"), Path("/innocents.txt"), top_k=150)
+    config = load_mine(None, (), recipe.mining("/t.pdparams", pool, 0.9))
+    assert [source.path for source in config.pool] == [str(recipe.lists.unlabelled), "/pool"]
+    assert [source.path for source in config.protect] == ["/test_images.txt"]
+    assert config.Dedup.negatives == ("/innocents.txt",)
+    assert (config.Teacher.name, config.Teacher.pretrained) == (recipes.TEACHER, "/t.pdparams")
     assert (config.Select.top_k, config.Select.min_score, config.seed) == (150, 0.9, 7)
 
 

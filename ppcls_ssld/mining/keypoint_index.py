@@ -37,7 +37,7 @@ class IndexConfig:
     voters: int = 128
     neighbours: int = 4
     similarity: float = 0.92
-    probes: int = 4
+    probes: int = 2
     min_votes: int = 5
     seed: int = 0
 

@@ -1,12 +1,11 @@
 """A mining result as a run would leave it, made of two photographs and drawings: for the tests of the report."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from sklearn.datasets import load_sample_images
 
 from ppcls_ssld.errors import DataError
+from ppcls_ssld.mining.calibrate import Estimate
 from ppcls_ssld.mining.report import MiningResult, Pair, Threshold, chosen_shown, scores_at_ranks
 from ppcls_ssld.mining.select import Selection
 
@@ -14,16 +13,6 @@ KINDS = {"grey": 812, "alpha": 40, "cmyk": 3, "palette": 17, "16-bit": 2, "anima
 SETTINGS = {"pool": ["/data/pool/n01440764.tar", "/data/more images"], "protect": ["/data/val_list.txt"], "seed": 0,
             "dedup": {"keypoints": {"min_cells": 12, "ratio": 0.8}, "within_pool": False},
             "select": {"min_score": None}, "sources": [{"path": "/data/a"}, {"path": "/data/b"}]}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    count: int
-    alarms: int
-    rate: float
-    low: float
-    high: float
-    extrapolated: bool = False
 
 
 class Album:

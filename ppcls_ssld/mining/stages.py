@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,6 +57,7 @@ def protect(ws: Workspace) -> Protected:
                 done.unlink(missing_ok=True)  # until all files are those of the new settings
                 unreadable = features.join(folder, made_in, len(blocks), ws.say)
                 write_json(done, {"settings": settings, "unreadable": unreadable})
+                shutil.rmtree(made_in, ignore_errors=True)  # what is joined is there twice
     ws.wait(lambda: _is_protected(ws))
     unreadable = read_json(done)["unreadable"]
     if len(unreadable) == len(ws.protected):

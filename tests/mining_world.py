@@ -1,6 +1,8 @@
 """A small world to mine in: tiles of two photographs, a pool of a folder, a list and tar archives, a teacher."""
 
+import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -144,3 +146,16 @@ def results(out):
     kept = [path for path in sorted(Path(out).rglob("*"))
             if path.is_file() and path.suffix in (".parquet", ".txt", ".csv")]
     return {str(path.relative_to(out)): path.read_bytes() for path in kept}
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(path):
+    return [Path(row["path"]).name for row in table(path)]
+
+
+def counts(out):
+    return json.loads((out / "manifest.json").read_text())["counts"]

@@ -15,16 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.environment import environment, result_path  # noqa: E402
+from benchmarks.runs import train_once  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELLED = 5_000
@@ -47,7 +45,7 @@ def run_one(side: str, seed: int, args: argparse.Namespace) -> dict:
     sources = ["labelled"] if side == "baseline" else ["labelled", "unlabelled"]
     scored_on = args.output / "validation.txt" if args.validate else args.cifar / "test_list.txt"
     overrides = [
-        f"Global.output_dir={folder}", f"Global.seed={seed}", "Global.eval_interval=100000",
+        f"Global.seed={seed}", "Global.eval_interval=100000",
         f"Global.epochs={math.ceil(args.views / IMAGES[side])}", f"Global.max_steps={args.views // BATCH}",
         f"DataLoader.Eval.sources.0.list={scored_on}",
         f"DataLoader.Eval.sources.0.root={args.cifar}",
@@ -56,23 +54,8 @@ def run_one(side: str, seed: int, args: argparse.Namespace) -> dict:
         *([f"Arch.Teacher.pretrained={args.teacher}"] if side == "ssld" else []),
         *args.override,
     ]
-    config = ROOT / "configs" / "cifar10" / f"{side}.yaml"
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(config), "--resume",
-               *(part for o in overrides for part in ("-o", o))]
-    clock = args.output / f"{side}_seed{seed}.seconds"  # over all calls that this run took
-    started = time.monotonic() - (float(clock.read_text()) if clock.exists() else 0.0)
-    with open(args.output / f"{side}_seed{seed}.log", "a") as log:
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT,
-                              env={**os.environ, "OMP_NUM_THREADS": str(args.threads)}).returncode
-    if code:
-        raise SystemExit(f"{side} seed {seed} ended with code {code}: see {args.output / f'{side}_seed{seed}.log'}")
-    if not (folder / "done").exists():
-        clock.write_text(str(time.monotonic() - started))
-        (folder / "done").touch()
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    final = [row for row in rows if row["kind"] == "eval"][-1]
-    return {"side": side, "seed": seed, "top1": final["top1"], "images": final["images"], "steps": final["step"],
-            "views": final["images_seen"], "seconds": round(float(clock.read_text()))}
+    found = train_once(ROOT / "configs" / "cifar10" / f"{side}.yaml", overrides, folder, args.threads)
+    return {"side": side, "seed": seed, **found}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
 The miner itself runs, on files (JPEG, quality 95). The photographs (one in each file, all different) are split in
 three. `recall`: the first third is protected and its edits are the pool; then the other way round, photographs are the
 pool and one edit of each is protected. `innocent` asks for images whose original is not protected: the second third,
-edited like the protected ones (same crop, same caption); tiles of the last third whose neighbours are protected; drawn
+whole, in tiles, and edited like the protected ones (same crop, same caption); tiles of the last third whose neighbours are protected; drawn
 flags, gradients, text pages, grids. `cost` gives milliseconds on one core for each stage of the keypoints, and memory
 and search time for up to 50,000 protected images, made up from real descriptors.
 """
@@ -45,6 +45,7 @@ from ppcls_ssld.mining.store import parts, read_part  # noqa: E402
 from ppcls_ssld.mining.types import Keypoints  # noqa: E402
 
 TOP = 5
+HARD = ["crop_25", "crop_25_mirror"]  # asked about more often where photographs are scarce
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
 COLUMNS = ("name", "status", "stage", "protected", "score")
 
@@ -82,15 +83,15 @@ def dedup(folder: Path, pool: dict[str, Callable[[], np.ndarray]], protected: di
 
 def recall(photos: list[np.ndarray], kept: int, per_edit: int, folder: Path, workers: int) -> dict[str, dict]:
     """Share of edits removed for the right photograph, by edit, when the first `kept` photographs are protected; and of
-    photographs whose edit is protected, one edit of each."""
+    photographs whose edit is protected, one edit of each, small crops more often than others."""
     pool = {f"{i:04d}-{name}": partial(edited, name, photos[i], i) for name in EDITS for i in range(per_edit)}
     whole = {f"{i:04d}": partial(np.asarray, photo) for i, photo in enumerate(photos)}
     forward = dedup(folder / "forward", pool, dict(list(whole.items())[:kept]), workers)
-    names = list(EDITS)
+    names = [*EDITS, *HARD * 4]
     one_each = {f"{i:04d}-{names[i % len(names)]}": partial(edited, names[i % len(names)], photo, i)
                 for i, photo in enumerate(photos)}
     backward = dedup(folder / "backward", whole, one_each, workers)
-    found: dict[str, dict[str, list[tuple[bool, str]]]] = {name: {"pool": [], "protected": []} for name in names}
+    found: dict[str, dict[str, list[tuple[bool, str]]]] = {name: {"pool": [], "protected": []} for name in EDITS}
     for stem, row in forward.items():
         number, name = stem.split("-")
         found[name]["pool"].append((row["status"] == "removed" and row["protected"] == number, row["stage"]))
@@ -114,6 +115,8 @@ def innocents(others: list[np.ndarray], neighbours: list[np.ndarray],
         yield "photograph", partial(np.asarray, photo)
         for name in EDITS:
             yield f"edited:{name}", partial(edited, name, photo, i)
+        for tile in tiles(photo):
+            yield "tile", partial(np.asarray, tile)
     for photo in neighbours:
         for tile in tiles(photo)[1::2]:
             yield "neighbouring tile", partial(np.asarray, tile)

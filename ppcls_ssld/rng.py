@@ -21,6 +21,7 @@ class Stream(IntEnum):
     SUBSET = 4
     VISITS = 5
     CONTROL = 6
+    PARTNER = 7
 
 
 def generator(seed: int, epoch: int, sample_id: int, stream: Stream) -> np.random.Generator:

@@ -10,10 +10,12 @@ MAY_IMPORT = {
     "config": set(),
     "arch": {"config", "inference"}, "loss": {"config"}, "data": {"config"}, "optim": {"config"}, "metric": {"config"},
     "export": {"arch", "config", "data", "inference"},
-    "engine": {"arch", "config", "data", "loss", "metric", "optim", "parallel"},
+    "engine": {"arch", "config", "data", "loss", "metric", "optim", "parallel", "targets"},
     "mining": {"arch", "config", "data", "inference", "parallel"},
+    "targets": {"arch", "config", "data", "parallel"},
     "demo": {"arch", "config", "data", "engine", "export", "inference", "mining"},
-    "cli": {"arch", "config", "data", "demo", "engine", "export", "inference", "mining", "parallel"},
+    "pack": {"config", "data", "mining"},
+    "cli": {"arch", "config", "data", "demo", "engine", "export", "inference", "mining", "pack", "parallel", "targets"},
 }
 OUTSIDE = {"paddle.distributed": {"parallel"}, "ppcls": {"arch"}, "paddleclas": {"arch"}}
 

@@ -9,6 +9,7 @@ import numpy as np
 from ppcls_ssld.arch import read_arrays
 from ppcls_ssld.config import resolve
 from ppcls_ssld.engine import train
+from ppcls_ssld.engine.step import TrainStep
 
 
 NORMALIZE = {"NormalizeImage": {"scale": "1.0/255.0", "mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}}
@@ -39,6 +40,24 @@ def rows(output_dir, kind="train"):
 
 def student(output_dir, step):
     return read_arrays(f"{output_dir}/checkpoints/{step:08d}/student.pdparams")
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_after(monkeypatch, steps):
+    """The next run is cut off in the middle of step `steps` + 1."""
+    original = TrainStep.__call__
+    done = []
+
+    def step(self, *args, **kwargs):
+        if len(done) == steps:
+            raise Cut
+        done.append(1)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(TrainStep, "__call__", step)
 
 
 def same_arrays(a, b):

@@ -17,8 +17,9 @@ Outputs = Mapping[str, paddle.Tensor]  # "logits" [N, C] and the taps asked for
 
 
 def check_name(config: NetworkConfig) -> None:
-    """ConfigError with the nearest name when PaddleClas has no backbone `config.name`."""
-    paddleclas.factory(config.name, f"Arch.{config.role}.name")
+    """ConfigError with the nearest name when PaddleClas has no backbone `config.name`, or none of a member's name."""
+    for network in config.members or (config,):
+        paddleclas.factory(network.name, f"Arch.{network.role}.name")
 
 
 def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = ()) -> paddle.nn.Layer:

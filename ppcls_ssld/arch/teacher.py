@@ -42,19 +42,17 @@ class Teacher:
         self._image_shape = tuple(image_shape)
 
     @paddle.no_grad()
-    def __call__(self, images: np.ndarray, on_device: paddle.Tensor | None) -> paddle.Tensor | Outputs:
-        """Outputs for float32 images [N, 3, H, W], given on the host and on the device; no gradient.
-
-        The inference engine takes the former, the eager one the latter.
+    def __call__(self, images: paddle.Tensor | np.ndarray) -> paddle.Tensor | Outputs:
+        """Outputs for float32 images [N, 3, H, W], on the device or on the host; no gradient.
 
         Returns logits [N, C], or a dict with "logits" and taps.
         """
         if self._program is None:
-            return self.network(on_device)
+            return self.network(paddle.to_tensor(images))
         if tuple(images.shape[1:]) != self._image_shape:
             raise ConfigError(f"Global.image_shape is {list(self._image_shape)}, but the transforms give images of "
                               f"{list(images.shape[1:])}; make them agree, or set Arch.{self.role}.engine: eager")
-        return paddle.to_tensor(self._program(images))
+        return paddle.to_tensor(self._program(np.asarray(images)))
 
 
 def build_teacher(config: NetworkConfig, class_num: int, image_shape: Sequence[int], device: str,

@@ -16,9 +16,12 @@ from ..errors import EXIT_DONE, SsldError
 VERBS = {
     "demo": "the whole method on real images in a few minutes",
     "mine": "from a pool of unlabelled images to the list worth distilling on",
+    "targets": "ask the teacher once: store its answers, verify them",
+    "pack": "a list of images -> a few large files of smaller ones, which are read several times as fast",
     "train": "distil a student (or train a network on labels)",
     "eval": "top-1 and top-5 of a student on a labelled list",
     "export": "student -> Paddle Inference files, with a parity check",
+    "bench": "where the time of a training step goes, and what to change",
     "infer": "top-k classes of images or folders",
 }
 

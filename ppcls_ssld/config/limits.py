@@ -47,9 +47,10 @@ LIMITS: dict[type, dict[str, Limit]] = {
         "eval_interval": POSITIVE_INTEGER,
         "start_eval_epoch": NOT_NEGATIVE_INTEGER,
         "teacher_check_images": NOT_NEGATIVE_INTEGER,
+        "targets": NOT_EMPTY,
     },
     ArchConfig: {"class_num": POSITIVE_INTEGER},
-    NetworkConfig: {"name": NOT_EMPTY, "bn_mode": one_of(*BN_MODES), "engine": one_of(*ENGINES)},
+    NetworkConfig: {"name": NOT_EMPTY, "bn_mode": one_of(*BN_MODES), "engine": one_of(*ENGINES), "weight": POSITIVE},
     OptimizerConfig: {
         "l2": NOT_NEGATIVE,
         "clip_norm": POSITIVE,

@@ -3,18 +3,20 @@
 PaddleClas, two networks    Arch: {name: DistillationModel, models: [{Teacher: {...}}, {Student: {...}}], ...}
 PaddleClas, one network     Arch: {name: MobileNetV3_large_x1_0, class_num: 1000, ...}; its role is "Student"
 ours                        Arch: {class_num: 10, Teacher: {name: ..., bn_mode: ...}, Student: {name: ...}}
+
+In the last one a teacher can be several: Teacher: {name: Ensemble, bn_mode: eval, teachers: [{name: ..., pretrained: ..., weight: 1}, ...]}
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..registry import nearest
 from .check import Section, fail, shown
 from .limits import LIMITS
 from .paddleclas import MODELS
-from .schema import ArchConfig, NetworkConfig
+from .schema import ENSEMBLE, ArchConfig, NetworkConfig
 
 _CLASS_NUM = LIMITS[ArchConfig]["class_num"]
 _PADDLECLAS_CLASSES = 1000  # what its factories build when nobody says a class_num
@@ -99,6 +101,8 @@ def _network(role: str, model: Section, name: str, frozen: bool | None = None, w
     if name in MODELS:
         fail(model.at("name"), f"'{name}' cannot be built here: {MODELS[name]}")
     frozen = model.value("frozen", bool, False) if frozen is None else frozen
+    if name == ENSEMBLE:
+        return _ensemble(role, model, frozen)
     class_num = model.value("class_num", int, limit=_CLASS_NUM)
     pretrained = _pretrained(model.take("pretrained") or weights, model.at("pretrained"))
     values = model.fields(NetworkConfig, "use_ssld", "bn_mode", "engine", "allow_partial")
@@ -111,6 +115,30 @@ def _network(role: str, model: Section, name: str, frozen: bool | None = None, w
                              f"-o {model.at('pretrained')}=PATH before training")
     network = NetworkConfig(role, name, model.rest(), pretrained, frozen=frozen, **values)
     return _Found(network, class_num, model.path)
+
+
+def _ensemble(role: str, model: Section, frozen: bool) -> _Found:
+    """Its members are networks of their own; bn_mode and engine hold for those that do not say theirs."""
+    if not frozen:
+        fail(model.at("frozen"), "an Ensemble is a teacher and cannot learn; set frozen: true")
+    shared = {key: model.take(key) for key in ("bn_mode", "engine") if model.has(key)}
+    values = model.fields(NetworkConfig, *shared)
+    members, class_nums = [], set()
+    for i, (path, item) in enumerate(model.items("teachers")):
+        member = Section({**shared, **item} if isinstance(item, Mapping) else item, path, model.notices, "Arch")
+        weight = member.value("weight", float, NetworkConfig.weight, LIMITS[NetworkConfig]["weight"])
+        found = _network(f"{role}.teachers.{i}", member, member.required("name", str), frozen=True)
+        if found.network.name == ENSEMBLE:
+            fail(f"{path}.name", "an Ensemble within an Ensemble; list its teachers here, with their weights")
+        members.append(replace(found.network, weight=weight))
+        class_nums.add(found.class_num)
+    if len(members) < 2:
+        fail(model.at("teachers"), "expected a list of two or more `{name: ..., pretrained: ..., weight: 1.0}`")
+    if len(class_nums) > 1:
+        fail(model.at("teachers"), f"class_num differs between them ({', '.join(map(str, sorted(map(str, class_nums))))})")
+    model.done()
+    network = NetworkConfig(role, ENSEMBLE, frozen=True, members=tuple(members), **values)
+    return _Found(network, class_nums.pop(), model.path)
 
 
 def _pretrained(value: object, path: str) -> str | bool | None:

@@ -12,6 +12,7 @@ from typing import Any, Mapping
 
 BN_MODES = ("batch_stats", "eval")
 ENGINES = ("auto", "eager", "inference")
+ENSEMBLE = "Ensemble"  # in the place of a backbone's name: several frozen networks that answer as one
 Entry = Mapping[str, Any]  # {"Name": {arguments}}
 
 
@@ -38,6 +39,7 @@ class GlobalConfig:
     teacher_check_images: int = 512  # images of the Eval list on which the teacher is scored before step 1; 0 = don't
     allow_chance_teacher: bool = False  # go on although the teacher is no better than chance
     next_stage: str | None = None  # write the config of the fine-tuning stage here when the run ends
+    targets: str | None = None  # folder of stored teacher targets (`targets write`); the teacher is then not loaded
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class NetworkConfig:
     bn_mode: str = "batch_stats"  # batch_stats | eval
     engine: str = "auto"  # of a frozen network: auto | eager | inference
     allow_partial: bool = False  # start although the weights file lacks part of the backbone
+    members: tuple[NetworkConfig, ...] = ()  # of an Ensemble, whose answer is the weighted mean of their probabilities
+    weight: float = 1.0  # of a member; only the ratios matter
 
 
 @dataclass(frozen=True)

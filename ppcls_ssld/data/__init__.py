@@ -7,6 +7,7 @@ import importlib
 _HOME = {
     "TrainReader": "reader",
     "EvalReader": "reader",
+    "ViewReader": "reader",
     "ImageList": "lists",
     "read_source": "lists",
     "TrainSampler": "sampler",

@@ -3,93 +3,204 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import DataError
 from ..rng import Stream, generator
-from ..structs import Batch
-from . import files, pixels
+from ..structs import Batch, Drawn, SparseTargets
+from . import files
 from .lists import ImageList
-from .mix import Cutmix, Mixup, OpSampler
-from .transforms import Pipeline
+from .mix import Mix, mix_batch
+from .transforms import Pipeline, TransformError
+
+_PARTNERS = 100  # tries to find a readable partner
+
+
+class Views(Protocol):
+    """Stored views: `targets.TargetStore`, which this room does not import."""
+
+    views: int
+
+    def read(self, sample_ids: np.ndarray, views: np.ndarray) -> np.ndarray: ...
+    def targets(self, records: np.ndarray) -> SparseTargets: ...
+    def drawn(self, record: Any) -> Drawn | None: ...
 
 
 class Assembler:
     """Makes the batches of one reader.
 
-    image_shape: (3, H, W) of the reader's first image, once there was one; all others must have it.
+    raw: leave normalisation to the device where the transforms and the mix allow it; batches are uint8 then.
+    record: give each image its own mixing partner, from all sources, and fill Batch.drawn. stored: instead of drawing, do
+    what was recorded for view `pass % views`, and fill Batch.targets.
+    image_shape: of one image in a batch, (3, H, W) or raw (H, W, 3), once there was one; all others must have it.
     on_corrupt: 'stop' raises DataError for an image that cannot be read, 'skip' leaves it out of its batch.
     """
 
-    def __init__(self, lists: Sequence[ImageList], pipeline: Pipeline, mix: Mixup | Cutmix | OpSampler | None,
-                 seed: int, on_corrupt: str, where: str):
+    def __init__(self, lists: Sequence[ImageList], pipeline: Pipeline, mix: Mix | None, seed: int, on_corrupt: str,
+                 where: str, raw: bool = False, record: bool = False, stored: Views | None = None):
         self.lists, self.pipeline, self.mix, self.seed = lists, pipeline, mix, seed
-        self.skip_corrupt, self.where = on_corrupt == "skip", where
+        self.skip_corrupt, self.where, self.record, self.stored = on_corrupt == "skip", where, record, stored
         self.may_be_empty = False  # for evaluation, where a batch of corrupt images only is no reason to stop
+        raw = raw and not (mix and mix.makes_floats)
+        self.normalization = pipeline.raw if raw else None
+        self.dtype = np.float32 if self.normalization is None else np.uint8
         self.image_shape: tuple[int, int, int] | None = None
         self._archives = files.Archives()
+        self._last_read = ("", b"")  # views of one image that follow each other read it once
         self._offsets = np.concatenate([[0], np.cumsum([len(images) for images in lists])])
+
+    def place(self, sample_id: int) -> tuple[int, int]:
+        """(source, index) of a sample."""
+        source = int(np.searchsorted(self._offsets, sample_id, side="right")) - 1
+        return source, int(sample_id - self._offsets[source])
 
     def learn_shape(self, keys: np.ndarray) -> None:
         """Set image_shape from the first readable image; workers need it before they share memory."""
         for key in keys:
             if self.image_shape is None:
-                self._image(key, [])
+                self.assemble(key[None], may_be_empty=True)
 
-    def assemble(self, keys: np.ndarray, out: np.ndarray | None = None) -> Batch:
+    def assemble(self, keys: np.ndarray, out: np.ndarray | None = None, may_be_empty: bool | None = None) -> Batch:
         """Batch of int64 [N, 3] keys, without the images that were skipped.
 
-        out: float32 [>= N, 3, H, W] that receives the images. DataError when none is left, or sizes differ.
+        out: [>= N, *image_shape] of `dtype`, receives the images. DataError when none is left, or sizes differ.
         """
+        records = self._records(keys)
         skipped: list[str] = []
-        kept = []
-        for row, key in enumerate(keys):
-            image = self._image(key, skipped)
-            if image is None:
+        kept, drawn, partners, shares = [], [], [], []
+        for row, key in enumerate(keys.tolist()):
+            view = self._view(key, None if records is None else records[row], skipped)
+            if view is None:
                 continue
+            image, what, share = view
             if out is None:
-                out = np.empty((len(keys), *self.image_shape), np.float32)
+                out = np.empty((len(keys), *self.image_shape), self.dtype)
             out[len(kept)] = image
             kept.append(row)
-        if not kept and self.may_be_empty:
-            return Batch(np.zeros((0, 3, 1, 1), np.float32), *np.zeros((4, 0), np.int64), np.zeros(0, np.float32),
-                         tuple(skipped))
+            drawn.append(what)
+            partners.append(what.partner)
+            shares.append(share)
         if not kept:
-            raise DataError(f"{self.where}: none of the {len(keys)} images of a batch can be read, {skipped[0]} first; "
-                            "is the root folder right?")
+            return self._empty(len(keys), skipped, self.may_be_empty if may_be_empty is None else may_be_empty)
         sources, indices = keys[kept, 0], keys[kept, 1]
-        labels = np.array([self.lists[s].labels[i] for s, i in zip(sources, indices)], np.int64)
-        batch = Batch(out[:len(kept)], labels, self._offsets[sources] + indices, sources.copy(), labels.copy(),
-                      np.ones(len(kept), np.float32), tuple(skipped))
-        if self.mix is None:
+        sample_ids = self._offsets[sources] + indices
+        labels = self._labels(sample_ids)
+        partners = np.where(np.array(partners) < 0, sample_ids, partners)
+        batch = Batch(out[:len(kept)], labels, sample_ids, sources.copy(), self._labels(partners),
+                      np.array(shares, np.float32), tuple(skipped), self.normalization,
+                      None if records is None else self.stored.targets(records[kept]),
+                      tuple(drawn) if self.record else ())
+        if self.mix is None or self.record or self.stored is not None:
             return batch
-        source, index, pass_ = keys[0].tolist()
-        rng = generator(self.seed, pass_, int(self._offsets[source]) + index, Stream.MIX)
-        mixed = self.mix.apply(batch, self.mix.draw(rng, len(batch), *self.image_shape[1:]))
+        mixed = mix_batch(self.mix, batch, self._rng(keys[0].tolist(), Stream.MIX))
         out[:len(kept)] = mixed.images
-        return mixed
+        return replace(mixed, images=out[:len(kept)])
 
-    def _image(self, key: np.ndarray, skipped: list[str]) -> np.ndarray | None:
-        """float32 [3, H, W] of one key; None, with its path in `skipped`, when it cannot be read and need not be."""
-        source, index, pass_ = key.tolist()
-        path = self.lists[source].path(index)
+    def _records(self, keys: np.ndarray) -> np.ndarray | None:
+        if self.stored is None:
+            return None
+        return self.stored.read(self._offsets[keys[:, 0]] + keys[:, 1], keys[:, 2] % self.stored.views)
+
+    def _view(self, key: list[int], record: Any, skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
+        """(image, what was drawn, its share in the mix) of one key; None when it is skipped."""
+        path = self._path(key)
         try:
-            image = pixels.decode(files.read_bytes(path, self._archives), path)
+            if record is not None:
+                return self._replayed(key, record, skipped)
+            image, drawn = self._opened(key, self._rng(key, Stream.AUGMENT))
+            self._check_shape(image, path)
+            if not self.record or self.mix is None:
+                return image, drawn, 1.0
+            return self._mixed(key, image, drawn)
+        except TransformError:
+            raise
         except DataError as e:
             if not self.skip_corrupt:
                 raise DataError(f"{e}, or set on_corrupt: skip") from e
             skipped.append(path)
             return None
-        try:
-            rng = generator(self.seed, pass_, int(self._offsets[source]) + index, Stream.AUGMENT)
-            image = self.pipeline(image, rng)
-        except DataError as e:
-            raise DataError(f"{path}: {e} ({self.where}.transform_ops)") from e
+
+    def _opened(self, key: list[int], rng: np.random.Generator) -> tuple[np.ndarray, Drawn]:
+        path = self._path(key)
+        return self.pipeline.from_bytes(self._read(path), path, rng, raw=self.dtype is np.uint8)
+
+    def _mixed(self, key: list[int], image: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, Drawn, float]:
+        """The image with a partner of its own, recorded; the partner may be any image of any source."""
+        rng = self._rng(key, Stream.PARTNER)
+        mix = self.mix.draw(rng, *self._height_and_width())
+        if mix is None:
+            return image, drawn, 1.0
+        for _ in range(_PARTNERS):
+            partner = int(rng.integers(self._offsets[-1]))
+            try:
+                other, theirs = self._opened([*self.place(partner), key[2]], rng)
+                break
+            except TransformError:
+                raise
+            except DataError:
+                if not self.skip_corrupt:
+                    raise
+        else:
+            raise DataError(f"{self._path(key)}: none of {_PARTNERS} partners to mix it with can be read; is the root "
+                            "folder right?")
+        self._check_shape(other, self._path(self.place(partner)))
+        drawn = replace(drawn, partner=partner, partner_transforms=theirs.transforms, partner_size=theirs.size, mix=mix)
+        return self._blended(image, other, drawn)
+
+    def _replayed(self, key: list[int], record: Any, skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
+        drawn, path = self.stored.drawn(record), self._path(key)
+        if drawn is None:  # it could not be read when the targets were written
+            skipped.append(path)
+            return None
+        raw = self.dtype is np.uint8
+        image = self.pipeline.replay_bytes(self._read(path), path, drawn, raw)
+        self._check_shape(image, path)
+        if drawn.partner < 0:
+            return image, drawn, 1.0
+        path = self._path(self.place(drawn.partner))
+        other = self.pipeline.replay_bytes(self._read(path), path,
+                                           Drawn(drawn.partner_transforms, drawn.partner_size), raw)
+        self._check_shape(other, path)
+        return self._blended(image, other, drawn)
+
+    def _blended(self, image: np.ndarray, other: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, Drawn, float]:
+        images, share = self.mix.blend(image[None], other[None], drawn.mix)
+        return images[0], drawn, float(share)
+
+    def _check_shape(self, image: np.ndarray, path: str) -> None:
         self.image_shape = self.image_shape or image.shape
         if image.shape != self.image_shape:
-            found, expected = ("{2}x{1}".format(*shape) for shape in (image.shape, self.image_shape))
-            raise DataError(f"{path}: comes out of {self.where}.transform_ops with {found} pixels, the first image "
-                            f"with {expected}, and a batch has one size; add RandCropImage, CropImage, or ResizeImage "
-                            "with `size` (`resize_short` alone keeps the aspect ratio)")
-        return image
+            sides = (1, 0) if self.dtype is np.uint8 else (2, 1)
+            found, expected = (f"{shape[sides[0]]}x{shape[sides[1]]}" for shape in (image.shape, self.image_shape))
+            raise TransformError(
+                f"{path}: comes out of {self.where}.transform_ops with {found} pixels, the first image with {expected}, "
+                "and a batch has one size; add RandCropImage, CropImage, or ResizeImage with `size` (`resize_short` "
+                "alone keeps the aspect ratio)")
+
+    def _height_and_width(self) -> tuple[int, int]:
+        return self.image_shape[:2] if self.dtype is np.uint8 else self.image_shape[1:]
+
+    def _empty(self, count: int, skipped: list[str], allowed: bool) -> Batch:
+        if not allowed:
+            raise DataError(f"{self.where}: none of the {count} images of a batch can be read, {skipped[0]} first; "
+                            "is the root folder right?")
+        return Batch(np.zeros((0, 3, 1, 1), np.float32), *np.zeros((4, 0), np.int64), np.zeros(0, np.float32),
+                     tuple(skipped))
+
+    def _read(self, path: str) -> bytes:
+        if path != self._last_read[0]:
+            self._last_read = (path, files.read_bytes(path, self._archives))
+        return self._last_read[1]
+
+    def _path(self, key: Sequence[int]) -> str:
+        return self.lists[key[0]].path(key[1])
+
+    def _labels(self, sample_ids: np.ndarray) -> np.ndarray:
+        return np.array([self.lists[s].labels[i] for s, i in map(self.place, sample_ids)], np.int64)
+
+    def _rng(self, key: Sequence[int], stream: Stream) -> np.random.Generator:
+        source, index, pass_ = key
+        return generator(self.seed, pass_, int(self._offsets[source]) + index, stream)

@@ -1,7 +1,8 @@
-"""Mixup and Cutmix: each image of a batch with one partner of the same batch.
+"""Mixup and Cutmix: each image with one partner, of the same batch or, for stored targets, of the whole list.
 
-A mix is split like a random transform: `draw(rng, n, height, width) -> params` and `apply(batch, params) -> Batch`.
-Labels are not blended into vectors: a Batch keeps both labels and the share of the first, and UNLABELLED stays so.
+A mix is split like a random transform: `draw(rng, height, width)` gives plain numbers, `blend(images, others, drawn)`
+does the same for the same numbers. Labels are not blended into vectors: a Batch keeps both labels and the share of the
+first, and UNLABELLED stays so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..structs import Batch
 from .pixels import number
 
 BATCH_TRANSFORMS = Registry("batch transform")
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @BATCH_TRANSFORMS.register("Mixup", "MixupOperator")
@@ -28,19 +30,21 @@ class Mixup:
     arXiv 1710.09412 in PaddleClas's form (batch_operators.py).
     """
 
+    makes_floats = True
+
     def __init__(self, alpha: Any = 1.0):
         self.alpha = _positive(alpha)
 
-    def draw(self, rng: np.random.Generator, n: int, height: int, width: int) -> tuple[tuple[int, ...], float]:
-        """(partner of each image, share of the image itself)."""
-        return tuple(rng.permutation(n).tolist()), float(rng.beta(self.alpha, self.alpha))
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> float:
+        """Share of the image itself."""
+        return float(rng.beta(self.alpha, self.alpha))
 
-    def apply(self, batch: Batch, params: tuple[Sequence[int], float]) -> Batch:
-        partner, share = np.asarray(params[0]), np.float32(params[1])
-        images = batch.images[partner]
-        images *= 1 - share
-        images += share * batch.images
-        return _mixed(batch, images, partner, share)
+    def blend(self, images: np.ndarray, others: np.ndarray, drawn: float) -> tuple[np.ndarray, np.float32]:
+        """(images, share of the first); float32 [N, 3, H, W]."""
+        share = np.float32(drawn)
+        others = others * (1 - share)
+        others += share * images
+        return others, share
 
 
 @BATCH_TRANSFORMS.register("Cutmix", "CutmixOperator")
@@ -50,25 +54,27 @@ class Cutmix:
     arXiv 1905.04899 in PaddleClas's form (batch_operators.py): 1 - share ~ Beta(alpha, alpha) before clipping.
     """
 
+    makes_floats = False
+
     def __init__(self, alpha: Any = 0.2):
         self.alpha = _positive(alpha)
 
-    def draw(self, rng: np.random.Generator, n: int, height: int, width: int
-             ) -> tuple[tuple[int, ...], tuple[int, int, int, int]]:
-        """(partner of each image, (left, top, right, bottom) of the box)."""
-        partner = tuple(rng.permutation(n).tolist())
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> Box:
         side = math.sqrt(1 - rng.beta(self.alpha, self.alpha))
         half_width, half_height = int(width * side) // 2, int(height * side) // 2
         x, y = int(rng.integers(width)), int(rng.integers(height))
-        return partner, (max(0, x - half_width), max(0, y - half_height),
-                         min(width, x + half_width), min(height, y + half_height))
+        return (max(0, x - half_width), max(0, y - half_height),
+                min(width, x + half_width), min(height, y + half_height))
 
-    def apply(self, batch: Batch, params: tuple[Sequence[int], tuple[int, int, int, int]]) -> Batch:
-        partner, (left, top, right, bottom) = np.asarray(params[0]), params[1]
-        images = batch.images.copy()
-        images[:, :, top:bottom, left:right] = batch.images[partner, :, top:bottom, left:right]
-        height, width = images.shape[2:]
-        return _mixed(batch, images, partner, np.float32(1 - (right - left) * (bottom - top) / (height * width)))
+    def blend(self, images: np.ndarray, others: np.ndarray, drawn: Box) -> tuple[np.ndarray, np.float32]:
+        """(images, share of the first); float32 [N, 3, H, W] or uint8 [N, H, W, 3]."""
+        left, top, right, bottom = drawn
+        images = images.copy()
+        rows, columns = slice(top, bottom), slice(left, right)
+        box = (slice(None), rows, columns) if images.dtype == np.uint8 else (..., rows, columns)
+        images[box] = others[box]
+        height, width = images.shape[1:3] if images.dtype == np.uint8 else images.shape[2:]
+        return images, np.float32(1 - (right - left) * (bottom - top) / (height * width))
 
 
 @BATCH_TRANSFORMS.register()
@@ -85,20 +91,35 @@ class OpSampler:
             self.operators.append(BATCH_TRANSFORMS.build(name, arguments, "OpSampler"))
         if not operators or min(self.probs) < 0 or sum(self.probs) > 1 + 1e-9:
             raise ValueError(f"expected probabilities that sum to 1 or less, found {self.probs}")
+        self.makes_floats = any(operator.makes_floats for operator in self.operators)
 
-    def draw(self, rng: np.random.Generator, n: int, height: int, width: int) -> tuple[int, Any]:
-        """(index of the operator, what it drew), or (-1, None) for none."""
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, Any] | None:
+        """(index of the operator, what it drew), or None for none."""
         chosen = int(np.searchsorted(np.cumsum(self.probs), rng.random(), side="right"))
         if chosen == len(self.operators):
-            return -1, None
-        return chosen, self.operators[chosen].draw(rng, n, height, width)
+            return None
+        return chosen, self.operators[chosen].draw(rng, height, width)
 
-    def apply(self, batch: Batch, params: tuple[int, Any]) -> Batch:
-        chosen, drawn = params
-        return batch if chosen < 0 else self.operators[chosen].apply(batch, drawn)
+    def blend(self, images: np.ndarray, others: np.ndarray, drawn: tuple[int, Any]) -> tuple[np.ndarray, np.float32]:
+        return self.operators[drawn[0]].blend(images, others, drawn[1])
 
 
-def build_mix(entries: Sequence[Mapping[str, Any]], where: str) -> Mixup | Cutmix | OpSampler | None:
+Mix = Mixup | Cutmix | OpSampler
+
+
+def mix_batch(mix: Mix, batch: Batch, rng: np.random.Generator) -> Batch:
+    """Each image with a partner of the batch, all with the same share; the batch itself where the mix draws none."""
+    height, width = batch.images.shape[1:3] if batch.images.dtype == np.uint8 else batch.images.shape[2:]
+    partner = rng.permutation(len(batch))
+    drawn = mix.draw(rng, height, width)
+    if drawn is None:
+        return batch
+    images, share = mix.blend(batch.images, batch.images[partner], drawn)
+    return replace(batch, images=images, partner_labels=batch.labels[partner],
+                   share=np.full(len(batch), share, np.float32))
+
+
+def build_mix(entries: Sequence[Mapping[str, Any]], where: str) -> Mix | None:
     """The mix of a config's batch_transform_ops; None for an empty list. ConfigError names the key path."""
     if not entries:
         return None
@@ -118,8 +139,3 @@ def _positive(alpha: Any) -> float:
     if number(alpha) <= 0:
         raise ValueError(f"alpha: expected a number above 0, found {alpha!r}")
     return number(alpha)
-
-
-def _mixed(batch: Batch, images: np.ndarray, partner: np.ndarray, share: np.float32) -> Batch:
-    return replace(batch, images=images, partner_labels=batch.labels[partner],
-                   share=np.full(len(batch), share, np.float32))

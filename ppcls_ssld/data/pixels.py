@@ -25,6 +25,9 @@ _CV2_FILTERS = {
 }
 _PIL_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # PIL.Image.Resampling
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Some OpenCV versions give RGB at no cost, from libjpeg itself; of other formats not all of them do.
+_JPEG_AS_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # not a stuffed 0xff00, not a restart marker
 
 
@@ -67,18 +70,19 @@ def read(path: str) -> np.ndarray:
     return decode(encoded, path)
 
 
-def decode(encoded: bytes, where: str) -> np.ndarray:
+def decode(encoded: bytes, where: str, reduce: int = 1) -> np.ndarray:
     """uint8 RGB [H, W, 3] of an encoded image, as cv2.IMREAD_COLOR sees it.
 
     Grey becomes three equal channels, alpha is dropped (a TIFF shows on black), CMYK is converted, 16 bits become 8,
     EXIF rotation is applied (to WebP by OpenCV 5 only), of several frames the first counts. GIF is decoded by Pillow,
-    since not every OpenCV can.
+    since not every OpenCV can. reduce: 2, 4 or 8, for a JPEG: a pixel for so many in both directions, with less work.
     DataError, opening with `where`, when the bytes are no image or end too early.
     """
     if not encoded:
         raise DataError(f"{where}: the file is empty; restore the image or take it out of the list")
+    is_jpeg = encoded.startswith(b"\xff\xd8")
     # Some OpenCV versions decode a truncated JPEG silently and leave the missing rows grey.
-    if encoded.startswith(b"\xff\xd8") and not _jpeg_ends(encoded):
+    if is_jpeg and not _jpeg_ends(encoded):
         raise DataError(f"{where}: the JPEG is truncated ({len(encoded)} bytes, no end marker); "
                         "restore the image or take it out of the list")
     size = len(encoded)
@@ -87,14 +91,16 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
                         "restore the image or take it out of the list")
     if encoded.startswith((b"GIF87a", b"GIF89a")):
         return _decode_gif(encoded, where)
+    as_rgb = is_jpeg and reduce == 1 and _JPEG_AS_RGB is not None
+    flags = _JPEG_AS_RGB if as_rgb else _REDUCED.get(reduce, cv2.IMREAD_COLOR)
     try:
-        bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error as e:
         raise DataError(f"{where}: OpenCV cannot decode it ({e.err})") from e
-    if bgr is None:
+    if image is None:
         raise DataError(f"{where}: corrupt or not an image ({size} bytes, first {encoded[:4]!r}); "
                         "restore the image or take it out of the list")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return image if as_rgb else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _still_png(encoded: bytes) -> bytes | None:
@@ -153,12 +159,18 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str | None =
     check_resize(interpolation, backend)
     if backend.lower() == "cv2":
         return cv2.resize(image, size, interpolation=_CV2_FILTERS[(interpolation or "bilinear").lower()])
+    return resize_box(image, (0, 0, image.shape[1], image.shape[0]), size, interpolation)
+
+
+def resize_box(image: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int],
+               interpolation: str | None = None) -> np.ndarray:
+    """Resize the box (left, top, right, bottom), fractions of a pixel included, to (width, height) with Pillow."""
     if image.dtype != np.uint8:
         raise DataError("backend: pil resizes uint8 images; put the resize before NormalizeImage")
     from PIL import Image  # here, so that a machine without Pillow serves every model that did not ask for it
 
-    resized = Image.fromarray(image).resize(size, Image.Resampling(_PIL_FILTERS[(interpolation or "bilinear").lower()]))
-    return np.asarray(resized)
+    method = Image.Resampling(_PIL_FILTERS[(interpolation or "bilinear").lower()])
+    return np.asarray(Image.fromarray(image).resize(size, method, box=box))
 
 
 def check_resize(interpolation: str | None, backend: str) -> None:
@@ -203,13 +215,15 @@ def to_chw(image: np.ndarray) -> np.ndarray:
 class DecodeImage:
     """Stands first in PaddleClas's lists. Files are decoded by `read`; this only honours `to_rgb: False`.
 
-    backend and to_np are taken and change nothing: OpenCV decodes, and images are arrays.
+    backend and to_np are taken and change nothing: OpenCV decodes, and images are arrays. reduced: decode a JPEG no
+    larger than the RandCropImage that follows needs (data/reduced.py); not PaddleClas's, and neither are the pixels.
     """
 
-    def __init__(self, to_np: bool = True, to_rgb: bool = True, channel_first: bool = False, backend: str = "cv2"):
+    def __init__(self, to_np: bool = True, to_rgb: bool = True, channel_first: bool = False, backend: str = "cv2",
+                 reduced: bool = False):
         if channel_first:
             raise ValueError("channel_first: True is not supported; images are [H, W, C] until the end of the list")
-        self.to_rgb = to_rgb
+        self.to_rgb, self.reduced = to_rgb, reduced
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         return image if self.to_rgb else np.ascontiguousarray(image[:, :, ::-1])
@@ -282,8 +296,11 @@ DETERMINISTIC = {op.__name__: op for op in (DecodeImage, ResizeImage, CropImage,
 def check_layout(ops: Sequence[Any], where: str) -> None:
     """ConfigError unless [H, W, C] operators stand before ToCHWImage and NormalizeImage knows where it stands."""
     chw = False
-    for op in ops:
+    for i, op in enumerate(ops):
         name = type(op).__name__
+        if getattr(op, "reduced", False) and (i > 0 or not hasattr(ops[1] if len(ops) > 1 else None, "from_jpeg")):
+            raise ConfigError(f"{where}.{name}: reduced: true decodes what a random crop needs; put RandCropImage right "
+                              "after it, or leave `reduced` out")
         if isinstance(op, NormalizeImage) and (op.order == "chw") != chw:
             raise ConfigError(f"{where}.{name}: order is {op.order or 'hwc'!r}, but here images are "
                               f"{'[C, H, W]' if chw else '[H, W, C]'}; set order: {'chw' if chw else repr('')}")

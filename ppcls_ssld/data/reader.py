@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..errors import ConfigError
 from ..registry import nearest
 from ..rng import Stream, generator
 from ..structs import Batch
-from .assemble import Assembler
+from .assemble import Assembler, Views
 from .lists import ImageList, read_source
 from .mix import build_mix
 from .sampler import TrainSampler, eval_indices
@@ -24,15 +25,17 @@ from .workers import read_ahead
 class TrainReader:
     """Micro-batches of one rank, for ever; batch m is the same whenever, and with however many workers, it is read.
 
-    sizes: images per source, in the config's order. skipped: path -> times, of the corrupt images that this process
-    left out (on_corrupt: skip); the batch is smaller by them, nothing takes their place.
+    Images are uint8, to be normalised on the device, unless transforms or Mixup make floats of them.
+    stored: views and a teacher's answers to use instead of drawing. lists: of the sources, in the config's order. sizes:
+    their lengths. skipped: path -> times, of the corrupt images that this process left out (on_corrupt: skip); the batch
+    is smaller by them, nothing takes their place.
     """
 
     def __init__(self, config: LoaderConfig, class_num: int, seed: int, rank: int = 0, world: int = 1,
-                 where: str = "DataLoader.Train"):
+                 where: str = "DataLoader.Train", stored: Views | None = None):
         self._config, self._where, self._world = config, where, world
-        self._lists, self._assembler = _open(config, class_num, seed, where)
-        self.sizes = tuple(len(images) for images in self._lists)
+        self.lists, self._assembler = _open(config, class_num, seed, where, stored=stored)
+        self.sizes = tuple(len(images) for images in self.lists)
         self.skipped: Counter[str] = Counter()
         names, ratios = [s.name for s in config.sources], [s.ratio for s in config.sources]
         if any(ratio is None for ratio in ratios) and any(ratio is not None for ratio in ratios):
@@ -43,14 +46,14 @@ class TrainReader:
         self._ratios = None if ratios[0] is None else ratios
         epoch_of = None if config.epoch_of is None else names.index(config.epoch_of)
         self._sampler = TrainSampler(self.sizes, self._ratios, config.batch_size, seed, rank, world, config.shuffle,
-                                     epoch_of, config.drop_last, [images.weights for images in self._lists])
+                                     epoch_of, config.drop_last, [images.weights for images in self.lists])
         self.batches_per_epoch = self._sampler.batches_per_epoch
 
     def describe(self) -> str:
         """Sources, counts, labels and shares, one line each."""
         config, total = self._config, sum(self.sizes)
         visits = [n if images.weights is None else images.weights.sum(dtype=np.float64)
-                  for n, images in zip(self.sizes, self._lists)]
+                  for n, images in zip(self.sizes, self.lists)]
         processes = f" on each of {self._world} processes" if self._world > 1 else ""
         lines = [f"{self._where}: {total:,} images, batches of {config.batch_size}{processes}, "
                  f"{self.batches_per_epoch:,} an epoch"]
@@ -105,13 +108,42 @@ class EvalReader:
                                   -(-len(self._keys) // size), self._config), self.skipped)
 
 
-def _open(config: LoaderConfig, class_num: int, seed: int, where: str) -> tuple[list[ImageList], Assembler]:
+class ViewReader:
+    """Views that are asked for by number, with all that chance decided about them: what targets are written from.
+
+    View v of an image is what a TrainReader with this seed makes of it in pass v; only a Mixup/Cutmix partner is the
+    view's own and may be any image. sizes: images per source. size: of all; sample ids are 0 .. size-1.
+    """
+
+    def __init__(self, config: LoaderConfig, class_num: int, seed: int, where: str = "DataLoader.Train",
+                 stored: Views | None = None):
+        self._config = config
+        self.lists, self._assembler = _open(config, class_num, seed, where, record=stored is None, stored=stored)
+        self._assembler.may_be_empty = True
+        self.sizes = tuple(len(images) for images in self.lists)
+        self.size = sum(self.sizes)
+
+    def name(self, sample_id: int) -> str:
+        """The image's path, or its name in an archive."""
+        source, index = self._assembler.place(sample_id)
+        return self.lists[source].path(index)
+
+    def batches(self, sample_ids: np.ndarray, views: np.ndarray, batch_size: int) -> Iterator[Batch]:
+        """Batches of the (sample_id, view) pairs, in order, read ahead; corrupt images are missing under `skip`."""
+        places = np.array([self._assembler.place(i) for i in sample_ids.tolist()], np.int64).reshape(-1, 2)
+        keys = np.concatenate([places, views.reshape(-1, 1)], axis=1)
+        yield from _read(self._assembler, lambda m: keys[m * batch_size:(m + 1) * batch_size], 0,
+                         -(-len(keys) // batch_size), replace(self._config, batch_size=batch_size))
+
+
+def _open(config: LoaderConfig, class_num: int, seed: int, where: str, record: bool = False,
+          stored: Views | None = None) -> tuple[list[ImageList], Assembler]:
     if config.on_corrupt not in ("stop", "skip"):
         raise ConfigError(f"{where}.on_corrupt: expected stop or skip, found {config.on_corrupt!r}")
     pipeline = build_transforms(config.transform_ops, f"{where}.transform_ops")
     mix = build_mix(config.batch_transform_ops, f"{where}.batch_transform_ops")
     lists = [read_source(source, class_num, where) for source in config.sources]
-    return lists, Assembler(lists, pipeline, mix, seed, config.on_corrupt, where)
+    return lists, Assembler(lists, pipeline, mix, seed, config.on_corrupt, where, True, record, stored)
 
 
 def _read(assembler: Assembler, keys_of: Callable[[int], np.ndarray], first: int, last: int,

@@ -16,8 +16,10 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..registry import Registry, one_key
-from . import augment, pixels
+from ..structs import Drawn, Normalization
+from . import augment, pixels, reduced
 
+_TAIL = (pixels.NormalizeImage, pixels.ToCHWImage)  # from uint8 [H, W, 3] to what a network takes; the same for all images
 TRANSFORMS = Registry("transform")
 for _ready in (*pixels.DETERMINISTIC.values(), augment.RandAugment, augment.AutoAugment, augment.TimmAutoAugment,
                augment.RandomErasing, augment.ColorJitter):
@@ -46,11 +48,11 @@ class RandCropImage:
     def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int, str]:
         """(left, top, width, height, interpolation) of the part."""
         if self.use_log_aspect:
-            aspect = math.exp(rng.uniform(*map(math.log, self.ratio)))
+            aspect = math.exp(_uniform(rng, *map(math.log, self.ratio)))
         else:
-            aspect = rng.uniform(*self.ratio)
+            aspect = _uniform(rng, *self.ratio)
         largest = min(width / height / aspect, height / width * aspect)  # share of the area at which the part touches
-        share = rng.uniform(min(self.scale[0], largest), min(self.scale[1], largest))
+        share = _uniform(rng, min(self.scale[0], largest), min(self.scale[1], largest))
         area = width * height * share
         part_width = min(width, max(1, int(math.sqrt(area * aspect))))
         part_height = min(height, max(1, int(math.sqrt(area / aspect))))
@@ -61,6 +63,11 @@ class RandCropImage:
     def apply(self, image: np.ndarray, params: tuple[int, int, int, int, str]) -> np.ndarray:
         left, top, width, height, interpolation = params
         return pixels.resize(image[top:top + height, left:left + width], self.size, interpolation, self.backend)
+
+    def from_jpeg(self, encoded: bytes, where: str, header: reduced.Header,
+                  params: tuple[int, int, int, int, str]) -> np.ndarray:
+        """What `apply` makes of the decoded image, nearly: from as few of its pixels as will do."""
+        return reduced.crop_and_resize(encoded, where, header, tuple(params[:4]), self.size, params[4], self.backend)
 
 
 @TRANSFORMS.register("RandCropImageV2", "RandomCropImage")
@@ -117,6 +124,7 @@ class Padv2:
         self.offsets = offsets and [int(value) for value in pixels.numbers(offsets, 2, "offsets")]
         fill = fill_value if isinstance(fill_value, (list, tuple)) else [fill_value] * 3
         self.fill = pixels.numbers(fill, 3, "fill_value")
+        self.makes_floats = any(value % 1 for value in self.fill)  # 127.5 is no uint8
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         (width, height), (image_height, image_width) = self.size, image.shape[:2]
@@ -125,8 +133,8 @@ class Padv2:
             raise DataError(f"cannot pad an image of {image_width}x{image_height} pixels to {width}x{height}; "
                             "put a ResizeImage before it")
         left, above = {-1: self.offsets, 0: (0, 0), 1: (right // 2, below // 2), 2: (right, below)}[self.pad_mode]
-        if any(value % 1 for value in self.fill):
-            image = image.astype(np.float32)  # 127.5 is no uint8
+        if self.makes_floats:
+            image = image.astype(np.float32)
         return cv2.copyMakeBorder(image, above, below - above, left, right - left, cv2.BORDER_CONSTANT,
                                   value=self.fill)
 
@@ -147,30 +155,99 @@ class RandFlipImage:
         return cv2.flip(image, self.flip_code) if params else image
 
 
+class TransformError(DataError):
+    """A readable image that the transforms cannot take; the message names both. Leaving it out would hide a mistake."""
+
+
 class Pipeline:
-    """Transforms in order: uint8 RGB [H, W, 3] -> float32 [3, h, w], whether or not the list ends in ToCHWImage."""
+    """Transforms in order: uint8 RGB [H, W, 3] -> float32 [3, h, w], whether or not the list ends in ToCHWImage.
+
+    raw: what is left of the list when its tail of NormalizeImage and ToCHWImage is cut off; with `raw=True` the methods
+    stop there and return uint8 RGB [h, w, 3]. None when such a tail is not all that follows, or floats come before it.
+    """
 
     def __init__(self, transforms: Sequence[Any], where: str = "transform_ops"):
         pixels.check_layout(transforms, where)
         self.transforms = tuple(transforms)
+        self._where = where
+        self._tail = next((i for i, t in enumerate(transforms) if isinstance(t, _TAIL)), len(transforms))
+        self.raw = self._left_to_do()
+        self._reduces = bool(transforms) and getattr(transforms[0], "reduced", False)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self.record(image, rng)[0]
 
-    def record(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple]:
+    def record(self, image: np.ndarray, rng: np.random.Generator, raw: bool = False) -> tuple[np.ndarray, tuple]:
         """The image, and what each transform drew (None for a deterministic one)."""
-        drawn = []
-        for transform in self.transforms:
-            random = hasattr(transform, "draw")
-            drawn.append(transform.draw(rng, *image.shape[:2]) if random else None)
-            image = transform.apply(image, drawn[-1]) if random else transform.apply(image)
-        return pixels.finish(image, self.transforms), tuple(drawn)
+        drawn: list[Any] = [None] * len(self.transforms)
+        return self._run(image, 0, drawn, rng, raw), tuple(drawn)
 
-    def replay(self, image: np.ndarray, drawn: Sequence[Any]) -> np.ndarray:
+    def replay(self, image: np.ndarray, drawn: Sequence[Any], raw: bool = False) -> np.ndarray:
         """The same image again, from what `record` returned."""
-        for transform, params in zip(self.transforms, drawn, strict=True):
-            image = transform.apply(image, params) if hasattr(transform, "draw") else transform.apply(image)
-        return pixels.finish(image, self.transforms)
+        self._check_count(drawn)
+        return self._run(image, 0, drawn, None, raw)
+
+    def from_bytes(self, encoded: bytes, where: str, rng: np.random.Generator,
+                   raw: bool = False) -> tuple[np.ndarray, Drawn]:
+        """The image of an encoded file, and what chance decided about it.
+
+        DataError, opening with `where`, when it cannot be decoded; TransformError when it can, but does not fit the list.
+        """
+        drawn: list[Any] = [None] * len(self.transforms)
+        image, size = self._view(encoded, where, drawn, rng, raw)
+        return image, Drawn(tuple(drawn), size)
+
+    def replay_bytes(self, encoded: bytes, where: str, drawn: Drawn, raw: bool = False) -> np.ndarray:
+        """The same image again, from what `from_bytes` returned. Errors as there; also when its size has changed."""
+        self._check_count(drawn.transforms)
+        return self._view(encoded, where, drawn.transforms, None, raw, tuple(drawn.size))[0]
+
+    def _view(self, encoded: bytes, where: str, drawn: Any, rng: np.random.Generator | None, raw: bool,
+              expected: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+        """(the view, (height, width) of the image): what an rng draws, which goes into `drawn`, or what is there."""
+        header = reduced.jpeg_header(encoded) if self._reduces else None
+        image = pixels.decode(encoded, where) if header is None else None
+        size = image.shape[:2] if header is None else (header.height, header.width)
+        if expected not in (None, size):
+            raise TransformError(f"{where}: has {size[1]}x{size[0]} pixels, but its view was recorded on "
+                                 f"{expected[1]}x{expected[0]}; it was replaced since: restore it, or record again")
+        if header is not None:
+            decode, crop = self.transforms[:2]
+            if rng is not None:
+                drawn[1] = crop.draw(rng, *size)
+            image = decode.apply(crop.from_jpeg(encoded, where, header, drawn[1]))
+        try:
+            return self._run(image, 0 if header is None else 2, drawn, rng, raw), size
+        except DataError as e:
+            raise TransformError(f"{where}: {e} ({self._where})") from e
+
+    def _run(self, image: np.ndarray, first: int, drawn: Any, rng: np.random.Generator | None, raw: bool) -> np.ndarray:
+        """The transforms from `first` on."""
+        if raw and self.raw is None:
+            raise ValueError("raw: the transform list does not end with uint8 images")
+        for i, transform in enumerate(self.transforms[first:self._tail if raw else None], first):
+            if not hasattr(transform, "draw"):
+                image = transform.apply(image)
+                continue
+            if rng is not None:
+                drawn[i] = transform.draw(rng, *image.shape[:2])
+            image = transform.apply(image, drawn[i])
+        return image if raw else pixels.finish(image, self.transforms)
+
+    def _check_count(self, drawn: Sequence[Any]) -> None:
+        if len(drawn) != len(self.transforms):
+            raise DataError(f"found {len(drawn)} drawn parameters, expected one for each of {len(self.transforms)} "
+                            "transforms; they were recorded with another transform list")
+
+    def _left_to_do(self) -> Normalization | None:
+        tail = self.transforms[self._tail:]
+        normalize = [t for t in tail if isinstance(t, pixels.NormalizeImage)]
+        if len(normalize) > 1 or not all(isinstance(t, _TAIL) for t in tail) or any(
+                getattr(t, "makes_floats", False) for t in self.transforms[:self._tail]):
+            return None
+        if not normalize:
+            return Normalization(1.0, (0.0,) * 3, (1.0,) * 3)
+        return Normalization(normalize[0].scale, tuple(normalize[0].mean), tuple(normalize[0].std))
 
 
 def build_transforms(entries: Sequence[Mapping[str, Any]], where: str) -> Pipeline:
@@ -185,6 +262,11 @@ def build_transforms(entries: Sequence[Mapping[str, Any]], where: str) -> Pipeli
 def check_transforms(entries: Sequence[Mapping[str, Any]], where: str) -> None:
     """ConfigError when build_transforms would raise one. Constructors only store their arguments, so they are run."""
     build_transforms(entries, where)
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """The bits of rng.uniform, in a third of its time."""
+    return low + (high - low) * rng.random()
 
 
 def _choose(rng: np.random.Generator, options: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.util import Finalize
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,21 +31,22 @@ from .assemble import Assembler
 
 _HELD = 2  # delivered batches that may stay in shared memory; one that is kept beyond these is copied
 _PR_SET_PDEATHSIG = 1
+_SENT = ("skipped", "normalization", "targets", "drawn")  # through the pipe: small, or empty as a rule
 
 
 class _Slot:
     """Shared memory of one batch: what to read, and what was read."""
 
-    def __init__(self, batch_size: int, image_shape: tuple[int, ...]):
-        self.memory = mmap.mmap(-1, batch_size * int(np.prod(image_shape)) * 4)
-        self.image_shape = image_shape
+    def __init__(self, batch_size: int, image_shape: tuple[int, ...], dtype: type):
+        self.image_shape, self.dtype = image_shape, np.dtype(dtype)
+        self.memory = mmap.mmap(-1, batch_size * int(np.prod(image_shape)) * self.dtype.itemsize)
         row = np.dtype([("key", "i8", 3), ("label", "i8"), ("sample_id", "i8"), ("source", "i8"),
                         ("partner_label", "i8"), ("share", "f4")])
         self.rows = np.frombuffer(mmap.mmap(-1, batch_size * row.itemsize), row)
 
     def images(self, n: int) -> np.ndarray:
-        """float32 [n, 3, H, W] on the shared memory; all views of it keep `base` alive."""
-        flat = np.frombuffer(self.memory, np.float32, n * int(np.prod(self.image_shape)))
+        """[n, *image_shape] on the shared memory; all views of it keep `base` alive."""
+        flat = np.frombuffer(self.memory, self.dtype, n * int(np.prod(self.image_shape)))
         return flat.reshape(n, *self.image_shape)
 
     def store(self, batch: Batch) -> None:
@@ -52,10 +54,11 @@ class _Slot:
         rows["label"], rows["sample_id"], rows["source"] = batch.labels, batch.sample_ids, batch.sources
         rows["partner_label"], rows["share"] = batch.partner_labels, batch.share
 
-    def load(self, n: int, skipped: tuple[str, ...]) -> Batch:
+    def load(self, n: int, rest: dict[str, Any]) -> Batch:
+        """The batch again; rest: its fields that are not in shared memory."""
         rows = self.rows[:n]
         return Batch(self.images(n), rows["label"].copy(), rows["sample_id"].copy(), rows["source"].copy(),
-                     rows["partner_label"].copy(), rows["share"].copy(), skipped)
+                     rows["partner_label"].copy(), rows["share"].copy(), **rest)
 
 
 def read_ahead(assembler: Assembler, keys_of: Callable[[int], np.ndarray], first: int, last: int, batch_size: int,
@@ -65,7 +68,7 @@ def read_ahead(assembler: Assembler, keys_of: Callable[[int], np.ndarray], first
     Workers end when the iterator does, is closed or is dropped, and with this process, however it ends. DataError of a
     worker is raised here, in its batch's turn; so is the death of a worker.
     """
-    slots = [_Slot(batch_size, assembler.image_shape) for _ in range(num_workers * prefetch + _HELD)]
+    slots = [_Slot(batch_size, assembler.image_shape, assembler.dtype) for _ in range(num_workers * prefetch + _HELD)]
     free = deque(range(len(slots)))
     slot_of: dict[int, int] = {}
     replies: dict[int, tuple] = {}
@@ -97,8 +100,8 @@ def read_ahead(assembler: Assembler, keys_of: Callable[[int], np.ndarray], first
         crew.dismiss()
 
 
-def _unwrap(reply: tuple) -> tuple[int, tuple[str, ...]]:
-    """(images, skipped paths) of a worker's reply, or the error that it reports."""
+def _unwrap(reply: tuple) -> tuple[int, dict[str, Any]]:
+    """(number of images, fields that are not in shared memory) of a worker's reply, or the error that it reports."""
     kind, *content = reply
     if kind == "data error":
         raise DataError(content[0])
@@ -212,7 +215,7 @@ def _answer(assembler: Assembler, slot: _Slot, n: int) -> tuple:
     try:
         batch = assembler.assemble(slot.rows["key"][:n].copy(), out=slot.images(n))
         slot.store(batch)
-        return "batch", len(batch), batch.skipped
+        return "batch", len(batch), {name: getattr(batch, name) for name in _SENT}
     except DataError as e:
         return "data error", str(e)
     except Exception:  # whatever it is, the main process must hear of it

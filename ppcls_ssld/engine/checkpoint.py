@@ -31,7 +31,8 @@ class TrainState:
 
     step: optimiser steps done. epoch: epochs done. best_top1: of all evaluations so far, None before the first.
     global_batch: images per optimiser step over all ranks. scaler: AMP loss scaling. skipped: corrupt images left out,
-    path -> times, over all ranks. sizes: images per training source. config: the resolved tree.
+    path -> times, over all ranks. sizes: images per training source. targets: digest of the stored targets' header, None
+    with a teacher at work. config: the resolved tree.
     """
 
     step: int = 0
@@ -44,6 +45,7 @@ class TrainState:
     scaler: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
+    targets: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -73,13 +75,12 @@ def save_checkpoint(output_dir: str, files: Mapping[str, Mapping], optimizer: pa
     return final
 
 
-def save_best(output_dir: str, student: Mapping, top1: float, step: int, weights: str) -> Path:
-    """Replace best_model.pdparams and best_model.json, each in one move."""
+def save_best(output_dir: str, student: Mapping, about: Mapping[str, Any]) -> Path:
+    """Replace best_model.pdparams and best_model.json, which says `about` it, each in one move."""
     path = Path(output_dir) / "best_model.pdparams"
     try:
         for target, write in ((path, lambda p: _write_arrays(p, student)),
-                              (path.with_suffix(".json"), lambda p: _write_text(p, json.dumps(
-                                  {"top1": top1, "step": step, "weights": weights})))):
+                              (path.with_suffix(".json"), lambda p: _write_text(p, json.dumps(about)))):
             part = target.with_name(f".part-{target.name}")
             write(part)
             os.replace(part, target)

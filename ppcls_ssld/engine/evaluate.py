@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 
 from .. import parallel
-from ..arch import build_teacher, logits_of
+from ..arch import build_teacher, logits_of, on_device
 from ..config.schema import RunConfig
 from ..data import EvalReader
 from ..errors import ConfigError
@@ -62,7 +62,7 @@ def layer_forward(network: paddle.nn.Layer) -> Forward:
 
     @paddle.no_grad()
     def forward(batch: Batch) -> np.ndarray:
-        return logits_of(network(paddle.to_tensor(batch.images))).astype("float32").numpy()
+        return logits_of(network(on_device(batch))).astype("float32").numpy()
 
     return forward
 
@@ -85,7 +85,7 @@ def evaluate(config: RunConfig) -> EvalResult:
         print(f"{student.name}: {report.summary()}\nengine: {network.engine} ({network.reason})", flush=True)
 
     def forward(batch: Batch) -> np.ndarray:
-        return logits_of(network(batch.images, paddle.to_tensor(batch.images))).numpy()
+        return logits_of(network(on_device(batch))).numpy()
 
     return score(forward, reader, config)
 

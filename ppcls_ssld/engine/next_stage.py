@@ -43,7 +43,7 @@ def next_stage(config: RunConfig, student_weights: str) -> dict:
     if "warmup_epoch" in lr:
         lr["warmup_epoch"] = min(lr["warmup_epoch"], glob["epochs"] // 6)
     glob["output_dir"] = f"{config.Global.output_dir.rstrip('/')}_stage2"
-    for key in ("next_stage", "checkpoints", "max_steps", "pretrained_model"):
+    for key in ("next_stage", "checkpoints", "targets", "max_steps", "pretrained_model"):
         glob.pop(key, None)
     _set_pretrained(tree["Arch"], config.Arch.infer_model_name, os.path.abspath(student_weights))
     resolve(tree)  # what is written must load

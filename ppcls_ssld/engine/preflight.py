@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from .. import parallel
-from ..arch import Teacher, logits_of
+from ..arch import Teacher, logits_of, on_device
 from ..config.schema import RunConfig
 from ..errors import WeightsError
 from ..structs import Batch
@@ -26,7 +26,7 @@ def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
         return None
 
     def forward(batch: Batch) -> np.ndarray:
-        return logits_of(teacher(batch.images, paddle.to_tensor(batch.images))).astype("float32").numpy()
+        return logits_of(teacher(on_device(batch))).astype("float32").numpy()
 
     result = score(forward, eval_reader(config, limit), config)
     if result.top1 <= chance_bound(config.Arch.class_num, result.images) and not config.Global.allow_chance_teacher:

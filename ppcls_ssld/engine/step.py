@@ -10,7 +10,8 @@ import numpy as np
 import paddle
 
 from .. import parallel
-from ..loss import labelled_mask
+from ..arch import logits_of, on_device
+from ..loss import SoftTargets, labelled_mask
 from ..rng import framework_seed
 from ..structs import Batch
 from .task import DistillationTask
@@ -51,7 +52,7 @@ class TrainStep:
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             t0 = time.perf_counter()
-            images = paddle.to_tensor(batch.images)
+            images = on_device(batch)
             taught = self._task.teach(batch, images)
             t1 = time.perf_counter()
             if last:
@@ -64,7 +65,7 @@ class TrainStep:
             teacher_s += t1 - t0
             student_s += time.perf_counter() - t1
         t2 = time.perf_counter()
-        self._update(step)
+        self.update(step)
         return StepResult(losses, _agreement(logits, taught), stop, teacher_s, student_s + time.perf_counter() - t2)
 
     def _backward(self, batch, images, taught, n_all, n_labelled):
@@ -72,7 +73,8 @@ class TrainStep:
         (self._scaler.scale(parts["loss"]) if self._scaler else parts["loss"]).backward()
         return parts, logits
 
-    def _update(self, step: int) -> None:
+    def update(self, step: int) -> None:
+        """One optimiser step with the gradients that are there, at the rate of step `step`."""
         self._optimizer.set_lr(self._schedule(step))
         if self._scaler:
             self._scaler.step(self._optimizer)
@@ -102,5 +104,5 @@ def _agreement(logits: paddle.Tensor, taught: dict) -> paddle.Tensor | None:
     if not taught:
         return None
     answer = next(iter(taught.values()))
-    teacher = answer["logits"] if isinstance(answer, dict) else answer
-    return logits.detach().argmax(axis=-1) == teacher.argmax(axis=-1)
+    best = answer.best if isinstance(answer, SoftTargets) else logits_of(answer).argmax(axis=-1)
+    return logits.detach().argmax(axis=-1) == best

@@ -14,13 +14,14 @@ import numpy as np
 import paddle
 
 from .. import parallel
-from ..arch import (Ema, LoadReport, Teacher, assign, batch_norms, build_network, build_teacher, check_name, initialise,
-                    logits_of, train_mode)
+from ..arch import (Ema, Ensemble, LoadReport, Teacher, assign, batch_norms, build_frozen, build_network, check_name,
+                    initialise, logits_of, train_mode)
 from ..config.schema import RunConfig
 from ..errors import ConfigError
 from ..loss import CombinedLoss, Labels
 from ..rng import framework_seed
 from ..structs import Batch
+from .stored import StoredTeacher
 
 
 class Trained(paddle.nn.Layer):
@@ -46,10 +47,11 @@ class DistillationTask:
     """Everything between a batch and its loss.
 
     trained: Trained, the networks that learn. teachers: frozen ones, by role; not sub-layers of anything.
+    stored: instead of them, a teacher's answers from disk; then none is loaded.
     reports: per role, what its weights file gave (None where nothing was asked for).
     """
 
-    def __init__(self, config: RunConfig):
+    def __init__(self, config: RunConfig, stored: StoredTeacher | None = None):
         self.student_role = config.Arch.infer_model_name
         self.loss = build_loss(config)
         learning = [n for n in config.Arch.networks if not n.frozen]
@@ -66,12 +68,14 @@ class DistillationTask:
         if config.Arch.use_sync_bn and not config.Global.device.startswith("cpu"):
             self.trained = _synchronised(self.trained)
         self._bn_modes = {n.role: n.bn_mode for n in learning}
-        self.teachers: dict[str, Teacher] = {}
+        self.teachers: dict[str, Teacher | Ensemble] = {}
+        self.stored = stored
         for network in config.Arch.networks:
-            if network.frozen:
-                self.teachers[network.role], self.reports[network.role] = build_teacher(
+            if network.frozen and not stored:
+                self.teachers[network.role], reports = build_frozen(
                     network, config.Arch.class_num, config.Global.image_shape, config.Global.device,
                     self.loss.feature_keys.get(network.role, ()))
+                self.reports |= reports
         self.ema = Ema(self.student, config.EMA.decay) if config.EMA else None
         self._amp = config.AMP
         self._parallel = self.trained
@@ -110,9 +114,11 @@ class DistillationTask:
         return parallel.no_sync(self._parallel)
 
     def teach(self, batch: Batch, images: paddle.Tensor) -> dict:
-        """Every teacher's outputs for this batch, detached."""
+        """Every teacher's outputs for this batch, detached; or what is stored of them."""
+        if self.stored:
+            return {self.stored.role: self.stored.answer(batch)}
         with self._autocast():
-            return {role: teacher(batch.images, images) for role, teacher in self.teachers.items()}
+            return {role: teacher(images) for role, teacher in self.teachers.items()}
 
     def losses(self, batch: Batch, images: paddle.Tensor, taught: Mapping, n_all: float, n_labelled: float
                ) -> tuple[dict[str, paddle.Tensor], paddle.Tensor]:

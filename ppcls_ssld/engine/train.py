@@ -25,6 +25,7 @@ from .evaluate import eval_reader, layer_forward, score
 from .logbook import Logbook
 from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
+from .stored import open_stored
 from ..stop import StopRequest
 from .task import DistillationTask, build_loss, fitted_to_device
 
@@ -61,15 +62,19 @@ class Run:
         self.config, self.log = config, log
         for text in (*config.notices, *notices):
             log.say(f"note: {text}")
-        build_loss(config)  # misspelt names are known before a long list is read or a network built
+        loss = build_loss(config)  # misspelt names are known before a long list is read or a network built
         if config.Global.next_stage:
             next_stage(config, "student")  # what cannot be written at the end is known now
         checkpoint = self._checkpoint_to_resume()
 
         if config.DataLoader.Train is None:
             raise ConfigError("DataLoader.Train: missing; there is nothing to train on")
+        stored = open_stored(config)
         self.reader = TrainReader(config.DataLoader.Train, config.Arch.class_num, config.Global.seed,
-                                  parallel.rank(), parallel.world_size())
+                                  parallel.rank(), parallel.world_size(), stored=stored and stored.store)
+        if stored:
+            for text in (*stored.check(config, loss, self.reader.lists), stored.describe()):
+                log.say(text)
         # Built before training, so that a broken list is known now and not after the first epoch.
         self.eval_reader = eval_reader(config) if config.DataLoader.Eval and config.Global.eval_during_train else None
         log.say(self.reader.describe())
@@ -80,7 +85,7 @@ class Run:
         if config.Global.max_steps:
             self.steps = min(self.steps, config.Global.max_steps)
 
-        self.task = DistillationTask(config)
+        self.task = DistillationTask(config, stored)
         for role, report in self.task.reports.items():
             log.say(f"{role}: {report.summary() if report else 'new weights, nothing loaded'}")
         schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, self.steps_per_epoch, "Optimizer.lr")
@@ -89,7 +94,8 @@ class Run:
         log.say(describe_rates(learning_rates(config.Optimizer, named, "Optimizer")))
         self.scaler = self._amp()
         self.state = TrainState(global_batch=self.global_batch, seed=config.Global.seed,
-                                sizes=list(self.reader.sizes), config=plain(config.source))
+                                sizes=list(self.reader.sizes), targets=stored and stored.store.digest,
+                                config=plain(config.source))
         if checkpoint:
             self._resume(checkpoint)  # after the optimiser exists, before gradients are averaged over ranks
         self._skipped_before = dict(self.state.skipped)
@@ -185,8 +191,10 @@ class Run:
                 self.state.best_top1, self.state.best_step = result.top1, self.state.step
                 if parallel.is_main():
                     files = self.task.state()
-                    save_best(glob.output_dir, files["ema" if weights == "ema" else "student"], result.top1,
-                              self.state.step, weights)
+                    stored = self.task.stored
+                    save_best(glob.output_dir, files["ema" if weights == "ema" else "student"],
+                              {"top1": result.top1, "step": self.state.step, "weights": weights,
+                               **({"targets": stored.row()} if stored else {})})
         self.task.train_mode()
 
     def _save_is_due(self, epoch_ended: bool) -> bool:
@@ -245,6 +253,10 @@ class Run:
                 f"{folder}: made with {state.global_batch} images a step and seed {state.seed}, this run has "
                 f"{self.global_batch} and {self.config.Global.seed}. Batch size x update_freq x processes and the seed "
                 "fix which images a step sees; make them equal")
+        if state.targets != self.state.targets:
+            raise ConfigError(f"Global.targets: {folder} was made with {_named(state.targets)}, this run has "
+                              f"{_named(self.state.targets)}; give the targets of then, or start a new run from the "
+                              "student with Arch.Student.pretrained")
         for line in differences(state.config, plain(self.config.source)):
             self.log.say(f"resume: {line}")
         own = {stem: set(tensors) for stem, tensors in self.task.state().items()}
@@ -323,11 +335,17 @@ class _Window:
         self.data_s = self.teacher_s = self.student_s = 0.0
 
 
+def _named(digest: str | None) -> str:
+    return f"the stored targets {digest[:12]}" if digest else "a teacher at work, no stored targets"
+
+
 def _scalar_or_array(value):
     return np.asarray(value, dtype=np.float32) if isinstance(value, list) else value
 
 
 def _viewable(images: np.ndarray) -> np.ndarray:
-    """Normalised float [N, 3, H, W] -> uint8 [N, H, W, 3], stretched to the range of the batch."""
+    """A batch's images as uint8 [N, H, W, 3]; normalised ones are stretched to the range of the batch."""
+    if images.dtype == np.uint8:
+        return images
     low, high = images.min(), images.max()
     return ((images - low) / max(high - low, 1e-6) * 255).astype(np.uint8).transpose(0, 2, 3, 1)

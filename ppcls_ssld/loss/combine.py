@@ -38,6 +38,24 @@ class CombinedLoss:
             self.names += unique.values()
             self._part_names.append(unique)
 
+    def soft_target_temperature(self, role: str) -> float:
+        """The temperature of the softmax of `role`'s logits, where that is all that the terms take from it.
+
+        What a stored answer can stand for. ConfigError, naming the term, where one takes more or two differ.
+        """
+        temperatures = {}
+        for term in self.terms:
+            if role in term.roles:
+                temperatures[term.name] = term.soft_target_temperature
+                if term.soft_target_temperature is None or role in term.feature_keys or term.needs_labels:
+                    raise ConfigError(f"{term.name} takes more from {role} than its soft answer, and stored targets hold "
+                                      "no more; use SymmetricKL, JSDivergence, KLDivergence, SoftCrossEntropy, or one of "
+                                      "PaddleClas's names for them")
+        if len(set(temperatures.values())) != 1:
+            raise ConfigError(f"stored targets of {role} have one temperature, but its losses use {temperatures}; make "
+                              "them agree")
+        return next(iter(temperatures.values()))
+
     def __call__(self, outputs: Outputs, labels: Labels | None, n_all: float | paddle.Tensor,
                  n_labelled: float | paddle.Tensor) -> dict[str, paddle.Tensor]:
         """{"loss": total, part: weighted mean, ...}, float32 scalars.

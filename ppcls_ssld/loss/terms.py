@@ -17,6 +17,7 @@ import paddle.nn.functional as F
 from ..registry import Registry
 from . import functional
 from .labels import Labels
+from .sparse import SoftTargets
 
 LOSSES = Registry("loss")
 
@@ -28,9 +29,12 @@ class Term:
 
     name: of the entry. weight: factor of all its parts. parts: their names. roles: networks it reads.
     feature_keys: role -> the feature taps it reads besides logits. needs_labels: whether it is shown labels.
+    soft_target_temperature: where all it takes from a teacher is the softmax of logits / temperature, that temperature;
+    else None.
     """
 
     needs_labels = False
+    soft_target_temperature: float | None = None
 
     def __init__(self, weight: float, parts: Sequence[str], roles: Sequence[str], key: str | None):
         self.name = type(self).__name__
@@ -76,6 +80,8 @@ class PairTerm(Term):
         parts = {}
         for part, (first, second) in zip(self.parts, self.pairs):
             student, teacher = self.read(outputs, first), self.read(outputs, second)
+            if isinstance(teacher, SoftTargets):
+                teacher = teacher.logits_for(student)
             value = self.distance(student, teacher.detach())
             if self.symmetric and not teacher.stop_gradient:
                 other_side = self.distance(teacher, student.detach())
@@ -93,7 +99,7 @@ class _Divergence(PairTerm):
     def __init__(self, weight: float = 1.0, temperature: float = 1.0, student: str = "Student",
                  teacher: str = "Teacher", key: str | None = None, scale_by_t2: bool = False):
         super().__init__(weight, [type(self).__name__], _pairs([[student, teacher]]), key)
-        self.temperature = _number("temperature", temperature, above=0.0)
+        self.temperature = self.soft_target_temperature = _number("temperature", temperature, above=0.0)
         self.scale = self.temperature**2 if scale_by_t2 else 1.0
 
     def distance(self, student, teacher):
@@ -149,6 +155,7 @@ class DistillationDMLLoss(PairTerm):
                              "one label or none. Remove it")
         pairs = _pairs(model_name_pairs)
         super().__init__(weight, [f"{name or 'DMLLoss'}_{s}_{t}_{i}" for i, (s, t) in enumerate(pairs)], pairs, key)
+        self.soft_target_temperature = 1.0 if act == "softmax" else None
         self.distance = _choice("act", act, {"softmax": functional.symmetric_kl,
                                              "sigmoid": functional.binary_symmetric_kl,
                                              None: functional.symmetric_kl_of_probs})
@@ -160,6 +167,8 @@ class DistillationCELoss(PairTerm):
 
     epsilon mixes that softmax with the uniform distribution; PaddleClas smooths the raw logits instead.
     """
+
+    soft_target_temperature = 1.0
 
     def __init__(self, *, model_name_pairs: Sequence[Sequence[str]], epsilon: float | None = None,
                  key: str | None = None, name: str | None = None, weight: float = 1.0):
@@ -183,7 +192,7 @@ class DistillationKLDivLoss(PairTerm):
                  name: str | None = None, weight: float = 1.0):
         pairs = _pairs(model_name_pairs)
         super().__init__(weight, [f"{name or 'loss_kldiv'}_{s}_{t}" for s, t in pairs], pairs, key)
-        self.temperature = _number("temperature", temperature, above=0.0)
+        self.temperature = self.soft_target_temperature = _number("temperature", temperature, above=0.0)
 
     def distance(self, student, teacher):
         return self.temperature**2 * functional.kl_divergence(student, teacher, self.temperature)

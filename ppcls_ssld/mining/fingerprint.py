@@ -66,7 +66,7 @@ def perceptual_hash(image: np.ndarray) -> np.uint64 | None:
     """64-bit hash of uint8 RGB [H, W, 3], or None for an image without contrast, which has none.
 
     Bit 8 * v + u is set when the DCT coefficient of vertical frequency v and horizontal frequency u is positive
-    (bit 0, the mean brightness, never is).
+    (bit 0, the mean brightness, never is). An image and its thumbnail of SIDE pixels have the same hash.
     """
     low = _ROWS @ luminance(square(image, SIDE)) @ _ROWS.T
     low[0, 0] = 0

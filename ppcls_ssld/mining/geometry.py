@@ -16,7 +16,8 @@ from .types import Keypoints, Match
 
 @dataclass(frozen=True)
 class GeometryConfig:
-    """When two images count as one. Lengths are pixels of the working images.
+    """When two images count as one. Lengths are pixels of the working images. What passes is still to be confirmed by
+    its pixels (overlay.py), which lets these limits be wide enough for small and plain crops.
 
     cells: distinct cells, in both images, that must be matched; what `Match.score` is compared with.
     seeds: pairs that must agree on a transform before it is looked at closely.
@@ -36,11 +37,11 @@ class GeometryConfig:
     similarity: float = 0.88
     scale: float = 6.0
     shear: float = 3.0
-    residual: float = 4.0
-    cell: float = 8.0
-    spread: float = 6.0
-    share: float = 0.25
-    coverage: float = 0.5
+    residual: float = 3.5
+    cell: float = 7.0
+    spread: float = 3.0
+    share: float = 0.12
+    coverage: float = 0.3
 
 
 def verify(query: Keypoints, reference: Keypoints, config: GeometryConfig = GeometryConfig(),

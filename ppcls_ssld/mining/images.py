@@ -59,5 +59,6 @@ def look(name: str, archives: Archives, max_pixels: int, min_side: int,
     except MemoryError:
         return Unreadable(name, content_id, "there is not enough memory to decode it; lower Mine.max_pixels")
     height, width = pixels.shape[:2]
-    return Look(name, content_id, pixel_digest(pixels), perceptual_hash(pixels), thumbnail(pixels),
+    small = thumbnail(pixels)
+    return Look(name, content_id, pixel_digest(pixels), perceptual_hash(small), small,
                 extract(pixels, keypoints) if keypoints else None, width, height, header.kinds)

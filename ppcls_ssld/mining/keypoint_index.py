@@ -22,7 +22,7 @@ from ..errors import DataError
 from .keypoints import DESCRIPTOR_SCALE, mirrored, pack, unpack
 from .types import Keypoints
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class IndexConfig:
     voters: int = 128
     neighbours: int = 4
     similarity: float = 0.92
-    probes: int = 2
-    min_votes: int = 5
+    probes: int = 1
+    min_votes: int = 4
     seed: int = 0
 
 
@@ -158,6 +158,7 @@ class KeypointIndex:
             if len(arrays[0]):
                 index = faiss.read_index(str(folder / "lists.faiss"), faiss.IO_FLAG_MMAP)
                 index.nprobe = config.probes
+                _read_when_needed(index)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as e:
             raise DataError(f"{folder}: not a whole keypoint index ({e}); remove it and build it again") from e
         faiss.omp_set_num_threads(1)
@@ -236,22 +237,36 @@ def _first(keypoints: Keypoints, count: int) -> Keypoints:
 
 
 def _new_index(total: int, sample: np.ndarray, config: IndexConfig) -> faiss.Index:
-    """Inverted lists of about 125 descriptors, uncompressed: FAISS maps such lists from disk and scans them fastest."""
-    lists = int(np.clip(total // 125, 1, 131_072))
+    """Inverted lists of about 250 descriptors, uncompressed: FAISS maps such lists from disk and scans them fastest."""
+    lists = int(np.clip(total // 250, 1, 65_536))
     if lists <= 256:
         quantizer: faiss.Index = faiss.IndexFlatL2(128)
         quantizer.add(_centroids(sample, lists, config.seed))
-    else:  # the centroids have inverted lists of their own
-        centroids = _centroids(sample, lists, config.seed)
-        quantizer = faiss.IndexIVFFlat(faiss.IndexFlatL2(128), 128, round(lists**0.5))
+    else:  # the centroids, rounded to bytes as the descriptors are, have inverted lists of their own
+        centroids = np.rint(_centroids(sample, lists, config.seed))
+        quantizer = _byte_lists(faiss.IndexFlatL2(128), round(lists**0.5))
         quantizer.cp.seed, quantizer.cp.min_points_per_centroid = config.seed, 1
         quantizer.train(centroids)
         quantizer.add(centroids)
         quantizer.nprobe = 3
-    index = faiss.IndexIVFScalarQuantizer(quantizer, 128, lists, faiss.ScalarQuantizer.QT_8bit_direct,
-                                          faiss.METRIC_L2, False)
+    index = _byte_lists(quantizer, lists)
     index.train(sample)
     return index
+
+
+def _byte_lists(quantizer: faiss.Index, count: int) -> faiss.Index:
+    """Inverted lists of vectors of 128 bytes each; FAISS compares them in whole numbers."""
+    return faiss.IndexIVFScalarQuantizer(quantizer, 128, count, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2,
+                                         False)
+
+
+def _read_when_needed(index: faiss.Index) -> None:
+    """Keep FAISS from starting 32 threads a search that read the lists ahead: the pages are in memory already."""
+    while isinstance(index, faiss.IndexIVF):
+        lists = faiss.downcast_InvertedLists(index.invlists)
+        if isinstance(lists, faiss.OnDiskInvertedLists):
+            lists.prefetch_nthread = 0
+        index = faiss.downcast_index(index.quantizer)
 
 
 def _centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:

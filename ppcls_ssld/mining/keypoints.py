@@ -25,13 +25,13 @@ _MIRROR = (((3 - _ROW) * 4 + _COLUMN) * 8 + (-_BIN) % 8).ravel()
 class KeypointConfig:
     """What is extracted. side: longer side of the working image, pixels; smaller images stay as they are.
 
-    found: strongest keypoints that are looked for. count: those of them that are kept, from all over the image.
-    contrast: OpenCV's contrastThreshold; lower finds fainter keypoints, which crops of plain regions need.
+    found: keypoints of highest contrast that are looked for. count: those of them that are kept, from all over the
+    image. contrast: OpenCV's contrastThreshold; lower finds fainter keypoints, which crops of plain regions need.
     """
 
-    side: int = 256
-    found: int = 480
-    count: int = 320
+    side: int = 224
+    found: int = 320
+    count: int = 288
     contrast: float = 0.005
 
     def __post_init__(self) -> None:
@@ -45,7 +45,8 @@ def extract(image: np.ndarray, config: KeypointConfig = KeypointConfig()) -> Key
     """Keypoints of a uint8 RGB image [H, W, 3]. A flat image has none.
 
     The strongest of each of 4 x 4 blocks come first, then the second strongest of each, and so on: any crop has its
-    share, and a caption does not take all. Descriptors are RootSIFT (Arandjelovic and Zisserman, 2012): square roots of
+    share, and a caption does not take all. Strength is contrast times size: the finest keypoints of a crop are not
+    seen in the whole image, which is scaled down further. Descriptors are RootSIFT (Arandjelovic and Zisserman, 2012): square roots of
     SIFT's of sum 1, times 512, uint8.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -58,7 +59,7 @@ def extract(image: np.ndarray, config: KeypointConfig = KeypointConfig()) -> Key
     if not found:
         return empty(width, height)
     table = np.array([(*k.pt, k.size, k.angle, k.response) for k in found], np.float64)
-    strongest = np.lexsort((*table.T[:4], -table[:, 4]))
+    strongest = np.lexsort((*table.T[:4], -table[:, 4] * table[:, 2]))
     order = strongest[_round_robin(table[strongest, :2] / (width, height))[:config.count]]
     return Keypoints(
         points=_on_grid(table[order, :2], GRID),

@@ -120,5 +120,4 @@ def _teacher_of(config: MineConfig):
 
 
 def _logits(teacher: Teacher, images: np.ndarray) -> np.ndarray:
-    on_device = None if teacher.engine == "inference" else paddle.to_tensor(images)
-    return teacher(images, on_device).numpy()
+    return teacher(images).numpy()

@@ -25,7 +25,7 @@ from .blocks import Blocks, Stoppable, share, stream
 from .listing import Listing, write_listing
 from .outputs import write_atomic, write_json
 
-ALGORITHM = 1  # raised when the same settings would give other evidence
+ALGORITHM = 2  # raised when the same settings would give other evidence
 
 
 class Workspace:

@@ -135,3 +135,26 @@ def test_two_models_of_one_name_are_refused(theirs):
 def test_keys_that_paddleclas_ignores_beside_models_are_noticed(theirs):
     theirs["Arch"]["use_ssld"] = True
     assert resolve(theirs).notices == ("Arch.use_ssld has no effect: each of the models has its own",)
+
+
+def test_a_teacher_can_be_several(ours):
+    ours["Arch"]["Teacher"] = {"name": "Ensemble", "bn_mode": "eval", "engine": "eager", "teachers": [
+        {"name": "ResNet50_vd", "pretrained": "a", "weight": 2}, {"name": "ResNet18", "pretrained": "b", "engine": "auto"}]}
+    teacher = resolve(ours).Arch.network("Teacher")
+    assert teacher.frozen and [m.name for m in teacher.members] == ["ResNet50_vd", "ResNet18"]
+    assert [m.weight for m in teacher.members] == [2.0, 1.0] and all(m.frozen for m in teacher.members)
+    assert [(m.bn_mode, m.engine) for m in teacher.members] == [("eval", "eager"), ("eval", "auto")]
+    assert [m.role for m in teacher.members] == ["Teacher.teachers.0", "Teacher.teachers.1"]
+
+
+@pytest.mark.parametrize("teacher, message", [
+    ({"teachers": [{"name": "ResNet18", "pretrained": "a"}]}, "Arch.Teacher.teachers: expected a list of two or more"),
+    ({"teachers": [{"name": "ResNet18", "pretrained": "a", "wait": 1}] * 2, "frozen": False}, "an Ensemble is a teacher"),
+    ({"teachers": [{"name": "ResNet18", "pretrained": "a", "weight": 0}] * 2}, "teachers.0.weight: expected a positive"),
+    ({"teachers": [{"name": "ResNet18", "pretrained": "a"}, {"name": "Ensemble"}]}, "teachers"),
+    ({"teachers": [{"name": "ResNet18", "class_num": 3}, {"name": "ResNet18", "class_num": 4}]}, "class_num differs"),
+    ({"teachers": [{"name": "ResNet18", "pretrained": "a"}] * 2, "weigth": 1}, "unknown key")])
+def test_an_ensemble_that_makes_no_sense_is_refused(ours, teacher, message):
+    ours["Arch"]["Teacher"] = {"name": "Ensemble", "bn_mode": "eval", **teacher}
+    with pytest.raises(ConfigError, match=message):
+        resolve(ours)

@@ -196,3 +196,14 @@ def test_a_damaged_animated_png_is_a_word_and_no_crash(image, encode):
               "    except DataError as e: print(e)\n")
     done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True)
     assert done.stdout.count(b"damaged: corrupt") > 10
+
+
+def test_jpegs_decoded_as_rgb_have_the_bits_of_bgr_turned_round(image, encode, ugly, monkeypatch):
+    files = [encode(image, progressive=way, subsampling=kind) for way in (False, True) for kind in (0, 1, 2)]
+    files += [ugly.grey, ugly.exif, ugly.cmyk]
+    for way in (pixels._JPEG_AS_RGB, None):
+        monkeypatch.setattr(pixels, "_JPEG_AS_RGB", way)
+        for data in files:
+            expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+            made = pixels.decode(data, "")
+            assert np.array_equal(made, expected) and made.flags.c_contiguous

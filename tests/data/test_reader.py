@@ -37,7 +37,10 @@ def test_batches_are_the_same_bits_with_any_number_of_workers(loader, changes):
     for num_workers, prefetch in ((1, 1), (2, 2), (3, 4)):
         ahead = list(train(loader(num_workers=num_workers, prefetch_factor=prefetch, **changes)).batches(0, 12))
         assert len(ahead) == 12 and all(map(same, inline, ahead))
-    assert inline[0].images.dtype == np.float32 and inline[0].images.shape[:2] == (4, 3)
+    if "batch_transform_ops" in changes:  # Mixup makes floats
+        assert inline[0].images.dtype == np.float32 and inline[0].images.shape[:2] == (4, 3)
+    else:
+        assert inline[0].images.dtype == np.uint8 and inline[0].images.shape[3] == 3 and inline[0].normalization
     assert all(inline[0].__dict__[f].dtype == np.int64 for f in FIELDS[1:5]) and inline[0].share.dtype == np.float32
 
 
@@ -78,7 +81,7 @@ def test_images_labels_and_ids_belong_together(loader, mixed_sources):
     config = loader(sources=mixed_sources, transform_ops=({"CropImage": {"size": 8}},), batch_size=8)
     for batch in train(config).batches(0, 10):
         number = np.where(batch.sources == 0, batch.sample_ids, batch.sample_ids - 30)
-        assert abs(batch.images[:, 0].mean(axis=(1, 2)) - number * 8).max() < 4  # JPEG is not exact
+        assert abs(batch.images[..., 0].mean(axis=(1, 2)) - number * 8).max() < 4  # JPEG is not exact
         assert np.array_equal(batch.labels, np.where(batch.sources == 0, number % 5, UNLABELLED))
         assert np.bincount(batch.sources).tolist() == [2, 6]
         assert np.array_equal(batch.partner_labels, batch.labels) and (batch.share == 1).all()
@@ -193,14 +196,14 @@ def test_an_image_too_small_for_a_transform_is_an_error_with_its_path(loader, ph
     with pytest.raises(DataError, match=f"{path}: cannot crop 8x8.*1x1 pixels.*DataLoader.Train.transform_ops"):
         list(train(loader(shuffle=False, transform_ops=({"CropImage": {"size": 8}},))).batches(0, 1))
     (batch,) = train(loader(shuffle=False)).batches(0, 1)  # RandCropImage copes with one pixel
-    assert len(np.unique(batch.images[2].reshape(3, -1), axis=1).T) == 1
+    assert len(np.unique(batch.images[2].reshape(-1, 3), axis=0)) == 1
 
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "cmyk", "exif", "palette", "deep"])
 def test_unusual_images_are_read_like_any_other(loader, photos, ugly, kind):
     break_image(photos, 1, getattr(ugly, kind))
     (batch,) = train(loader(shuffle=False)).batches(0, 1)
-    assert batch.images.shape == (4, 3, 16, 16) and np.isfinite(batch.images).all() and batch.images[1].std() > 0.1
+    assert batch.images.shape == (4, 16, 16, 3) and batch.images[1].std() > 10
 
 
 @pytest.mark.parametrize("changes, message", [

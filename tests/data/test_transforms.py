@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from ppcls_ssld.data.transforms import TRANSFORMS, Pipeline, build_transforms, check_transforms
+from ppcls_ssld.data import pixels
+from ppcls_ssld.data.transforms import TRANSFORMS, Pipeline, TransformError, build_transforms, check_transforms
 from ppcls_ssld.errors import ConfigError, DataError
 from ppcls_ssld.rng import Stream, generator
+from ppcls_ssld.structs import Drawn, Normalization
 
 NORMALIZE = {"NormalizeImage": {"order": ""}}
 RANDOM = [
@@ -157,3 +159,80 @@ def test_colour_augmentation_after_normalising_is_an_error_that_says_so(image):
 def test_an_empty_list_gives_the_pixels_as_float32(image):
     made = Pipeline(()).record(image, rng(0))
     assert made[1] == () and made[0].dtype == np.float32 and np.array_equal(made[0], image.transpose(2, 0, 1))
+
+
+CROP, FLIP = {"RandCropImage": {"size": 12}}, {"RandFlipImage": {}}
+SCALED = {"NormalizeImage": {"scale": 0.5, "mean": [1, 2, 3], "std": [4, 5, 6], "order": ""}}
+IDENTITY = Normalization(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("entries, left", [
+    ([CROP, FLIP, SCALED], Normalization(0.5, (1, 2, 3), (4, 5, 6))),
+    ([CROP, SCALED, {"ToCHWImage": {}}], Normalization(0.5, (1, 2, 3), (4, 5, 6))),
+    ([CROP, {"ToCHWImage": {}}, {"NormalizeImage": SCALED["NormalizeImage"] | {"order": "chw"}}],
+     Normalization(0.5, (1, 2, 3), (4, 5, 6))),
+    ([CROP, {"RandomErasing": {}}, SCALED], Normalization(0.5, (1, 2, 3), (4, 5, 6))),
+    ([CROP, {"Padv2": {"size": 16, "fill_value": 7}}, SCALED], Normalization(0.5, (1, 2, 3), (4, 5, 6))),
+    ([CROP, {"ToCHWImage": {}}], IDENTITY), ([CROP, FLIP], IDENTITY), ([], IDENTITY),
+    ([CROP, SCALED, {"RandomErasing": {}}], None), ([CROP, SCALED, SCALED], None),
+    ([CROP, {"Padv2": {"size": 16}}, SCALED], None)])
+def test_what_is_left_after_the_uint8_image_makes_the_same_bits(entries, left, image, encode):
+    pipeline, data = build_transforms(entries, "ops"), encode(image)
+    assert pipeline.raw == left
+    if left is None:
+        with pytest.raises(ValueError, match="uint8"):
+            pipeline.from_bytes(data, "", rng(0), raw=True)
+        return
+    for i in range(4):
+        done, drawn = pipeline.from_bytes(data, "", rng(i))
+        raw, same = pipeline.from_bytes(data, "", rng(i), raw=True)
+        assert raw.dtype == np.uint8 and raw.shape == (*done.shape[1:], 3) and drawn == same
+        normal = pixels.normalize(raw, left.scale, left.mean, left.std, "")
+        assert np.array_equal(pixels.to_chw(normal), done)
+        assert np.array_equal(raw, pipeline.replay_bytes(data, "", drawn, raw=True))
+
+
+def test_every_transform_before_the_tail_keeps_uint8(image, encode):
+    """What Pipeline.raw relies on."""
+    given = {"ResizeImage": {"size": 30}, "CropImage": {"size": 8}, "Padv2": {"size": 60, "fill_value": 3}}
+    data = encode(image)
+    for name in TRANSFORMS.names():
+        if name in ("NormalizeImage", "ToCHWImage"):
+            continue
+        arguments = given.get(name, {"size": 12} if "Crop" in name else {})
+        pipeline = build_transforms([{name: arguments}, NORMALIZE], "ops")
+        for i in range(12):
+            assert pipeline.from_bytes(data, "", rng(i), raw=True)[0].dtype == np.uint8, name
+
+
+def test_bytes_go_the_same_way_as_pixels(image, encode):
+    pipeline = build_transforms([{"DecodeImage": {}}, *({name: arguments} for name, arguments in RANDOM[:9]), NORMALIZE,
+                                 {RANDOM[9][0]: RANDOM[9][1]}], "ops")
+    for data in (encode(image), encode(image, "PNG"), encode(image[..., 0])):
+        for i in range(4):
+            expected, parameters = pipeline.record(pixels.decode(data, ""), rng(i))
+            made, drawn = pipeline.from_bytes(data, "a.jpg", rng(i))
+            assert np.array_equal(made, expected) and drawn == Drawn(parameters, (40, 56))
+            stored = json.loads(json.dumps(drawn.transforms))
+            assert np.array_equal(made, pipeline.replay_bytes(data, "a.jpg", Drawn(tuple(stored), (40, 56))))
+
+
+def test_bytes_that_are_no_image_and_images_that_do_not_fit_are_different_errors(image, encode):
+    pipeline = build_transforms([{"CropImage": {"size": 50}}], "DataLoader.Train.transform_ops")
+    with pytest.raises(DataError, match="^a.jpg: corrupt") as error:
+        pipeline.from_bytes(b"no image", "a.jpg", rng(0))
+    assert not isinstance(error.value, TransformError)
+    with pytest.raises(TransformError, match=r"^a.jpg: cannot crop 50x50.*\(DataLoader.Train.transform_ops\)"):
+        pipeline.from_bytes(encode(image), "a.jpg", rng(0))
+    with pytest.raises(TransformError, match="a.jpg: has 56x40 pixels.*recorded on 50x40"):
+        pipeline.replay_bytes(encode(image), "a.jpg", Drawn((None,), (40, 50)))
+    with pytest.raises(DataError, match="2 drawn parameters, expected one for each of 1"):
+        pipeline.replay_bytes(encode(image), "a.jpg", Drawn((None, None), (40, 56)))
+
+
+def test_a_uniform_number_has_the_bits_of_numpys(image):
+    from ppcls_ssld.data.transforms import _uniform
+
+    one, two = rng(3), rng(3)
+    for low, high in ((0.08, 1.0), (3 / 4, 4 / 3), (-0.3, 0.1), (0.2, 0.2)) * 500:
+        assert _uniform(one, low, high) == two.uniform(low, high)

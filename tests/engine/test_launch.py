@@ -11,6 +11,7 @@ import yaml
 
 from ppcls_ssld.config import resolve
 from ppcls_ssld.engine import evaluate
+from ppcls_ssld.targets import WriteOptions, write_targets
 
 from world import changed, rows, run, student
 
@@ -67,3 +68,15 @@ def test_two_processes_evaluate_every_image_once(tree, tmp_path):
     found = json.loads(re.search(r"\{.*\}", out)[0])
     assert found["images"] == 24 == want["images"]
     assert found["top1"] == pytest.approx(want["top1"]) and found["top2"] == pytest.approx(want["top2"])
+
+
+def test_two_processes_learn_from_stored_answers_what_one_does(tree, tmp_path):
+    tree = changed(tree, Arch__Student__bn_mode="eval", Arch__Student__dropout_prob=0.0,
+                   DataLoader__Train__batch_transform_ops=[{"Mixup": {"alpha": 0.5}}])
+    write_targets(resolve(tree), WriteOptions(str(tmp_path / "targets"), views=2, top_k=2), 1.0, say=lambda text: None)
+    one = run(changed(tree, Global__targets=str(tmp_path / "targets")))
+    two = changed(tree, Global__targets=str(tmp_path / "targets"), Global__output_dir=one.output_dir + "_two",
+                  DataLoader__Train__batch_size=4)
+    launch("train", two, tmp_path)
+    for a, b in zip(rows(one.output_dir), rows(one.output_dir + "_two"), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)

@@ -13,25 +13,7 @@ from ppcls_ssld.engine.checkpoint import TrainState, load_checkpoint, save_check
 from ppcls_ssld.engine.step import TrainStep
 from ppcls_ssld.errors import EXIT_STOPPED, ConfigError
 
-from world import changed, rows, run, same_arrays, student
-
-
-class Cut(Exception):
-    pass
-
-
-def cut_after(monkeypatch, steps):
-    """The next run is cut off in the middle of step `steps` + 1."""
-    original = TrainStep.__call__
-    done = []
-
-    def step(self, *args, **kwargs):
-        if len(done) == steps:
-            raise Cut
-        done.append(1)
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(TrainStep, "__call__", step)
+from world import Cut, changed, cut_after, rows, run, same_arrays, student
 
 
 VARIANTS = {

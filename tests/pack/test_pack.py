@@ -1,0 +1,257 @@
+"""Packing: what is in the shards, that a reader takes them for the list they were made of, and what stops it."""
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+import ugly
+
+from ppcls_ssld.cli.main import main
+from ppcls_ssld.config.schema import LoaderConfig, SourceConfig
+from ppcls_ssld.data import TrainReader, files, pixels
+from ppcls_ssld.data.lists import read_source
+from ppcls_ssld.errors import CheckpointError, ConfigError, DataError, StoppedBySignal
+from ppcls_ssld.pack import run
+from ppcls_ssld.pack.encode import Encoding
+from ppcls_ssld.pack.inputs import open_inputs
+from ppcls_ssld.pack.run import PackConfig, pack
+
+COUNT, SHORT = 30, 24
+ENCODING = Encoding(SHORT, 90)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """30 images of several kinds and sizes with odd names, and `list.txt` with labels."""
+    folder = tmp_path / "my photos"
+    lines = []
+    for i in range(COUNT):
+        height, width = 20 + 3 * (i % 7), 30 + 5 * (i % 4)
+        name = f"n{i % 3}/ünï 猫 {i}.{'png' if i % 5 == 4 else 'jpg'}"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(ugly.by_opencv(name[-4:], ugly.picture(height, width)[:, ::1 if i % 2 else -1]))
+        lines.append(f"{name} {i % 3}\n")
+    lines.reverse()
+    (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def packed(photos, tmp_path):
+    """Pack the list into a folder of this name, small shards; returns the folder."""
+
+    def make(name, path=photos / "list.txt", **changes):
+        values = {"encoding": ENCODING, "shard_bytes": 12_000} | changes
+        pack(open_inputs(str(path)), PackConfig(tmp_path / name, **values), say=lambda text: None)
+        return tmp_path / name
+
+    return make
+
+
+def content(folder):
+    """Every finished file of a pack, by name."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*"))
+            if p.is_file() and not p.name.startswith(".")}
+
+
+def listed(folder, root=None, labelled=True):
+    return read_source(SourceConfig("s", list=str(folder / "list.txt"), root=str(root or folder), labelled=labelled), 3)
+
+
+def test_line_i_of_the_packed_list_is_image_i_made_smaller(photos, packed):
+    before, after = listed(photos), listed(folder := packed("out"))
+    assert len(after) == COUNT and np.array_equal(before.labels, after.labels)
+    assert len(list(folder.glob("shard-*.tar"))) > 2
+    assert (folder / "originals.txt").read_text("utf-8").splitlines() == [before.path(i) for i in range(COUNT)]
+    for i in range(COUNT):
+        image = pixels.read(before.path(i))
+        small = pixels.decode(files.read_bytes(after.path(i)), "")
+        height, width = image.shape[:2]
+        scale = min(1, SHORT / min(height, width))
+        assert small.shape[:2] == (round(height * scale), round(width * scale))
+        expected = cv2.resize(image, small.shape[1::-1], interpolation=cv2.INTER_AREA).astype(int)
+        assert abs(small - expected).mean() < 12
+
+
+def test_a_small_jpeg_is_copied_byte_for_byte_and_nothing_else_is(photos, packed):
+    before, after = listed(photos), listed(folder := packed("out"))
+    copied = [files.read_bytes(before.path(i)) == files.read_bytes(after.path(i)) for i in range(COUNT)]
+    small = [before.path(i).endswith("jpg") and min(pixels.read(before.path(i)).shape[:2]) <= SHORT for i in range(COUNT)]
+    assert copied == small and 0 < sum(copied) < COUNT
+    assert json.loads((folder / "manifest.json").read_text())["copied"] == sum(copied)
+
+
+def test_any_tool_that_knows_tar_finds_the_same_images(packed):
+    images = listed(folder := packed("out"))
+    members = {}
+    for shard in sorted(folder.glob("*.tar")):
+        with tarfile.open(shard) as archive:
+            members |= {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
+            assert {(m.mtime, m.uid, m.uname) for m in archive.getmembers()} == {(0, 0, "")}
+    assert list(members) == [f"{i:09d}.jpg" for i in range(COUNT)]
+    assert list(members.values()) == [files.read_bytes(images.path(i)) for i in range(COUNT)]
+
+
+def test_the_reader_takes_the_packed_list_as_it_takes_the_list(photos, packed):
+    def batches(folder):
+        source = SourceConfig("photos", list=str(folder / "list.txt"), root=str(folder))
+        ops = ({"RandCropImage": {"size": 16, "scale": [0.9, 1.0]}}, {"NormalizeImage": {"order": ""}})
+        return list(TrainReader(LoaderConfig((source,), ops, batch_size=8, shuffle=True), 3, seed=1).batches(0, 6))
+
+    for one, two in zip(batches(photos), batches(packed("out")), strict=True):
+        assert np.array_equal(one.sample_ids, two.sample_ids) and np.array_equal(one.labels, two.labels)
+
+
+@pytest.mark.parametrize("name", sorted(ugly.plain() | ugly.odd()))
+def test_every_kind_of_image_becomes_the_rgb_that_the_reader_sees(tmp_path, name):
+    data = (ugly.plain() | {key: value[0] for key, value in ugly.odd().items()})[name]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "image.jpg").write_bytes(data)
+    pack(open_inputs(str(tmp_path / "in")), PackConfig(tmp_path / "out", Encoding(256, 95)), say=lambda text: None)
+    stored = files.read_bytes(listed(tmp_path / "out", labelled=False).path(0))
+    made, seen = pixels.decode(stored, ""), pixels.decode(data, "")
+    assert stored.startswith(b"\xff\xd8") and made.shape == seen.shape and abs(made - seen.astype(int)).mean() < 12
+    with_color = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert with_color.shape == (*seen.shape[:2], 3), "not RGB, or still turned by EXIF"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_worker_processes_change_no_byte(packed, workers):
+    assert content(packed("alone")) == content(packed("helped", workers=workers))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_number_of_ranks_changes_no_byte(photos, packed, tmp_path, world):
+    inputs, config = open_inputs(str(photos / "list.txt")), PackConfig(tmp_path / "shared", ENCODING, 12_000)
+    ranks = [multiprocessing.get_context("fork").Process(target=pack, args=(inputs, config, rank, world, lambda t: None))
+             for rank in reversed(range(world))]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [0] * world
+    assert content(tmp_path / "shared") == content(packed("alone"))
+
+
+def dies_at(monkeypatch, place, number):
+    """Let this process get a signal when it comes to image `place`, after the plan."""
+    true, seen = run.pack_image, []
+
+    def pack_image(*args):
+        seen.append(args)
+        if len(seen) == COUNT + place:  # the sample is the whole list here
+            os.kill(os.getpid(), number)
+        return true(*args)
+
+    monkeypatch.setattr(run, "pack_image", pack_image)
+
+
+def test_a_killed_run_started_again_ends_in_the_same_bytes(packed, tmp_path, monkeypatch):
+    whole = content(packed("whole"))
+    dies_at(monkeypatch, 21, signal.SIGKILL)
+    process = multiprocessing.get_context("fork").Process(target=packed, args=("killed",))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    killed = tmp_path / "killed"
+    assert (killed / "shard-00000.tar").is_file() and not (killed / "list.txt").exists()
+    assert list(killed.glob(".shard-*.partial"))
+    monkeypatch.undo()
+    times = {p: p.stat().st_mtime_ns for p in killed.glob("shard-*.tar")}
+    assert content(packed("killed")) == whole
+    assert times == {p: p.stat().st_mtime_ns for p in times}, "a finished shard was written again"
+
+
+def test_sigterm_ends_with_a_word_and_can_be_gone_on_from(packed, tmp_path, monkeypatch):
+    whole = content(packed("whole"))
+    dies_at(monkeypatch, 21, signal.SIGTERM)
+    with pytest.raises(StoppedBySignal, match="SIGTERM.*start the same command again"):
+        packed("stopped")
+    monkeypatch.undo()
+    assert not (tmp_path / "stopped" / "list.txt").exists()
+    assert content(packed("stopped")) == whole
+
+
+def test_a_shard_that_was_cut_is_written_again(packed):
+    whole = content(folder := packed("out"))
+    (folder / "shard-00001.tar").write_bytes(whole["shard-00001.tar"][:-512])
+    assert content(packed("out")) == whole
+
+
+def test_other_settings_or_images_in_the_same_folder_are_refused(photos, packed, tmp_path):
+    packed("out")
+    for changes, word in (({"encoding": Encoding(SHORT, 91)}, "--quality: 90, now 91"), ({"shard_bytes": 9}, "--shard-size"),
+                          ({"encoding": Encoding(25, 90)}, "--short-side")):
+        with pytest.raises(ConfigError, match=f"other settings.*{word}.*another --output"):
+            packed("out", **changes)
+    lines = (photos / "list.txt").read_text("utf-8").splitlines(keepends=True)
+    (photos / "other.txt").write_text("".join(lines[1:]), "utf-8")
+    with pytest.raises(ConfigError, match="other settings.*their content"):
+        packed("out", photos / "other.txt")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        packed("full")
+
+
+def test_a_corrupt_image_stops_the_run_or_keeps_its_line_and_number(photos, packed, tmp_path):
+    images = listed(photos)
+    broken = images.path(7)
+    with open(broken, "r+b") as file:
+        file.truncate(200)
+    os.remove(images.path(28))
+    with pytest.raises(DataError, match=r"(truncated|corrupt|no such file).*--on-corrupt skip"):
+        packed("stopped")
+    after = listed(folder := packed("skipped", on_corrupt="skip"))
+    assert len(after) == COUNT and after.path(7) == broken and after.path(28) == images.path(28)
+    assert np.array_equal(after.labels, images.labels)
+    with open(folder / "quarantine.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["line"], row["original"]) for row in rows] == [("8", broken), ("29", images.path(28))]
+    for i in set(range(COUNT)) - {7, 28}:
+        assert pixels.decode(files.read_bytes(after.path(i)), "").size
+
+
+def test_too_little_disk_is_said_before_anything_is_encoded(packed, monkeypatch):
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
+    with pytest.raises(CheckpointError, match=r"0 MiB are needed, 0 MiB are free; free some space"):
+        packed("out")
+
+
+def test_a_folder_is_packed_in_the_order_in_which_a_reader_counts_it(photos, tmp_path):
+    for labels, labelled in (("auto", False), ("folders", True)):
+        out = tmp_path / labels
+        inputs = open_inputs(str(photos), labels=labels)
+        pack(inputs, PackConfig(out, ENCODING), say=lambda text: None)
+        folder = read_source(SourceConfig("f", folder=str(photos), labelled=labelled), 3)
+        assert (out / "originals.txt").read_text("utf-8").splitlines() == [folder.path(i) for i in range(COUNT)]
+        assert np.array_equal(listed(out, labelled=labelled).labels, folder.labels)
+
+
+def test_members_of_archives_are_packed_sorted_by_name(photos, tmp_path):
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.add(photos / "n2", "n2")
+        archive.add(photos / "n1", "n1")
+    inputs = open_inputs(str(tmp_path / "*.tar"))
+    pack(inputs, PackConfig(tmp_path / "out", ENCODING), say=lambda text: None)
+    names = (tmp_path / "out" / "originals.txt").read_text("utf-8").splitlines()
+    assert names == sorted(names) and len(names) == 20 and names[0].startswith(str(tmp_path / "b.tar#n1/"))
+    images = listed(tmp_path / "out", labelled=False)
+    assert all(len(files.read_bytes(images.path(i))) for i in range(20))
+
+
+def test_the_command_packs_and_says_what_to_put_into_the_config(photos, tmp_path, capsys):
+    command = ["pack", str(photos / "list.txt"), "--output", str(tmp_path / "out"), "--workers", "0", "--short-side", "24"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "30 images, with labels, into 1 shard(s)" in said and f"image_root: {tmp_path / 'out'}" in said
+    for wrong, word in ((["--shard-size", "big"], "1GiB"), (["--quality", "0"], "--quality from 1"),
+                        (["--labels", "folders"], "no class folders")):
+        assert main(command + wrong) == 2 and word in capsys.readouterr().err

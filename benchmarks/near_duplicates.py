@@ -5,9 +5,9 @@
 The miner itself runs, on files (JPEG, quality 95). The photographs (one in each file, all different) are split in
 three. `recall`: the first third is protected and its edits are the pool; then the other way round, photographs are the
 pool and one edit of each is protected. `innocent` asks for images whose original is not protected: the second third,
-whole, in tiles, and edited like the protected ones (same crop, same caption); tiles of the last third whose neighbours are protected; drawn
-flags, gradients, text pages, grids. `cost` gives milliseconds on one core for each stage of the keypoints, and memory
-and search time for up to 50,000 protected images, made up from real descriptors.
+whole, in tiles, and edited like the protected ones (same crop, same caption); tiles of the last third whose neighbours
+are protected; drawn flags, gradients, text pages, grids. `cost` gives milliseconds on one core for each stage of the
+keypoints, and memory and search time for up to 50,000 protected images, made up from real descriptors.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ppcls_ssld.mining.store import parts, read_part  # noqa: E402
 from ppcls_ssld.mining.types import Keypoints  # noqa: E402
 
 TOP = 5
-HARD = ["crop_25", "crop_25_mirror"]  # asked about more often where photographs are scarce
+HARD = ["crop_25", "crop_25_mirror"]  # misses are to be expected here, so more photographs are tried
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
 COLUMNS = ("name", "status", "stage", "protected", "score")
 
@@ -84,7 +84,8 @@ def dedup(folder: Path, pool: dict[str, Callable[[], np.ndarray]], protected: di
 def recall(photos: list[np.ndarray], kept: int, per_edit: int, folder: Path, workers: int) -> dict[str, dict]:
     """Share of edits removed for the right photograph, by edit, when the first `kept` photographs are protected; and of
     photographs whose edit is protected, one edit of each, small crops more often than others."""
-    pool = {f"{i:04d}-{name}": partial(edited, name, photos[i], i) for name in EDITS for i in range(per_edit)}
+    pool = {f"{i:04d}-{name}": partial(edited, name, photos[i], i)
+            for name in EDITS for i in range(kept if name in HARD else per_edit)}
     whole = {f"{i:04d}": partial(np.asarray, photo) for i, photo in enumerate(photos)}
     forward = dedup(folder / "forward", pool, dict(list(whole.items())[:kept]), workers)
     names = [*EDITS, *HARD * 4]
@@ -232,7 +233,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of photographs, all different")
     parser.add_argument("--limit", type=int, help="photographs used (all)")
-    parser.add_argument("--per-edit", type=int, default=120, help="photographs for each edit")
+    parser.add_argument("--per-edit", type=int, default=120,
+                        help="photographs for each edit; crops of 25 %% take all of the first third")
     parser.add_argument("--drawn", type=int, default=30, help="drawings of each kind, protected and innocent")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 50_000], help="protected images (cost)")
     parser.add_argument("--parts", nargs="+", default=["recall", "innocent", "cost"],

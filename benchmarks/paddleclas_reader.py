@@ -1,4 +1,4 @@
-"""PaddleClas's own reader, as `benchmarks/reader.py` runs it: for each line of standard input one pass, its seconds out.
+"""PaddleClas's own reader, as `benchmarks/reader.py` runs it: for each line on standard input one pass, seconds out.
 
     python benchmarks/paddleclas_reader.py CHECKOUT ROOT LIST BATCH SIZE
 

@@ -1,15 +1,16 @@
-"""How much of the loss and its gradient stored targets keep, by classes kept, bits and tail rule, against dense answers.
+"""How much of the loss and its gradient stored targets keep, by classes kept, bits and tail rule.
 
     python benchmarks/target_fidelity.py --cifar FOLDER --teacher teacher.pdparams
 
 Symmetric KL at temperature 1 in float64. Answers: (1) of a CIFAR-10 teacher on augmented training images; (2) of 1,000
-classes, made up, since no ImageNet teacher comes with the package: the likeliest class's probability is drawn from Beta(4, 1)
-(median 0.84), the j-th other one has a share proportional to j^-a with a from [1, 2] per image and log-normal jitter of 0.3.
-Students are made up too: `a` times the teacher's logits plus normal noise, from untrained (a = 0) to near (0.95). So the
-second table shows how errors grow and which rule is better, not what a certain pair of networks would have.
+classes, made up, since no ImageNet teacher comes with the package: the likeliest class's probability is drawn from
+Beta(4, 1) (median 0.84), the j-th other one has a share proportional to j^-a with a from [1, 2] per image and
+log-normal jitter of 0.3. Students are made up too: `a` times the teacher's logits plus normal noise, from untrained
+(a = 0) to near (0.95). So the numbers show how errors grow and which rule is better, not what a certain pair of
+networks would have.
 
-loss_error: (mean stored - mean dense) / mean dense. grad_error: |stored - dense| / |dense|, over all images' gradients with
-respect to the student's logits. cosine: of the two mean gradients' directions, per image, averaged. bits None: not rounded.
+loss_error: (mean stored - mean dense) / mean dense. grad_error: |stored - dense| / |dense|, over all images' gradients
+with respect to the student's logits. cosine: between the two gradients of an image, averaged. bits None: not rounded.
 """
 
 from __future__ import annotations
@@ -94,18 +95,20 @@ def compare(log_t: np.ndarray, rng: np.random.Generator) -> list[dict]:
                 answer = codec.decode(codec.encode(log_t)) if bits else kept_exactly(log_t, k)
                 for tail in TAILS:
                     found, found_slope = symmetric_kl(log_s, completed(answer, log_s, tail))
-                    cosine = (found_slope * slope).sum(1) / np.linalg.norm(found_slope, axis=1) / np.linalg.norm(slope, axis=1)
+                    lengths = np.linalg.norm(found_slope, axis=1) * np.linalg.norm(slope, axis=1)
+                    cosine = (found_slope * slope).sum(1) / lengths
                     rows.append({"student": student, "k": k, "bits": bits, "tail": tail, "loss": value.mean(),
                                  "loss_error": found.mean() / value.mean() - 1,
                                  "grad_error": np.linalg.norm(found_slope - slope) / np.linalg.norm(slope),
                                  "cosine": cosine.mean(), "rest": float(np.exp(answer.log_rest).mean())})
-    return [{key: value if isinstance(value, str) or value is None else float(f"{value:.4g}") for key, value in row.items()}
-            for row in rows]
+    return [{key: value if isinstance(value, str) or value is None else float(f"{value:.4g}")
+             for key, value in row.items()} for row in rows]
 
 
 def show(name: str, rows: list[dict]) -> None:
     """12 bits, both rules side by side; then 10 classes (or 3 of 10) by bits."""
-    print(f"\n{name}, 12 bits (loss error / gradient error)\n{'student':>10} {'k':>3} {'rest':>7}  tail student      tail uniform")
+    print(f"\n{name}, 12 bits (loss error / gradient error)")
+    print(f"{'student':>10} {'k':>3} {'rest':>7}  tail student      tail uniform")
     by = {(r["student"], r["k"], r["bits"], r["tail"]): r for r in rows}
     ks = sorted({r["k"] for r in rows})
     for student in STUDENTS:
@@ -116,7 +119,8 @@ def show(name: str, rows: list[dict]) -> None:
     k = 10 if 10 in ks else 3
     print(f"{name}, {k} classes, tail student, gradient error by bits (None: not rounded)")
     for student in STUDENTS:
-        print(f"{student:>10}  " + "  ".join(f"{bits}: {by[student, k, bits, 'student']['grad_error']:.3%}" for bits in BITS))
+        errors = (f"{bits}: {by[student, k, bits, 'student']['grad_error']:.3%}" for bits in BITS)
+        print(f"{student:>10}  " + "  ".join(errors))
 
 
 def main() -> None:

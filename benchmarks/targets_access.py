@@ -85,10 +85,12 @@ def main() -> None:
             for batch in (64, 256):
                 for what in ("records", "answers", "answers and draws"):
                     found = [reads_per_second(store, batch, what, args.seconds) for _ in range(args.repeats)]
-                    rows.append({"rows": order, "batch": batch, "what": what, "reads_per_second": [round(x) for x in found]})
+                    rows.append({"rows": order, "batch": batch, "what": what,
+                                 "reads_per_second": [round(x) for x in found]})
                     print(rows[-1], flush=True)
-    report = {"what": "random reads of stored targets", "samples": args.samples, "views": args.views, "parts": store.parts,
-              "record_bytes": store.record_bytes, "mib": round(store.bytes() / 2**20), "open_seconds": round(opened, 4),
+    report = {"what": "random reads of stored targets", "samples": args.samples, "views": args.views,
+              "parts": store.parts, "record_bytes": store.record_bytes, "mib": round(store.bytes() / 2**20),
+              "open_seconds": round(opened, 4),
               "rows": rows, "environment": environment()}
     path = result_path("targets_access")
     path.write_text(json.dumps(report, indent=1) + "\n")

@@ -7,7 +7,9 @@ over the batch takes. Here the batch is one product. Same sums in another order:
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,14 +18,15 @@ import paddle
 from paddle.nn import functional as F
 
 Geometry = tuple[int, int, int, int, int, int, int, int]  # height, width, kernel h, w, stride h, w, padding h, w
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def fast_on_cpu(network: paddle.nn.Layer) -> paddle.nn.Layer:
     """The same network, in place: its convolutions compute as matrix products where that pays.
 
-    Parameters, their names, state dict, hooks and modes stay. Only what runs eagerly changes; a traced or exported
-    program keeps plain convolutions. Convolutions with dilation, channels last, or padding other than equal zeros
-    stay as they are, as does every subclass of Conv2D.
+    Parameters, their names, state dict, hooks and modes stay. Only what runs eagerly in float32 changes; a traced or
+    exported program keeps plain convolutions. Convolutions with dilation, channels last, or padding other than equal
+    zeros stay as they are, as does every subclass of Conv2D.
     """
     for layer in network.sublayers(include_self=True):
         if type(layer) is paddle.nn.Conv2D and _is_ordinary(layer):
@@ -31,32 +34,39 @@ def fast_on_cpu(network: paddle.nn.Layer) -> paddle.nn.Layer:
     return network
 
 
-def unlock_blas(cpuinfo: str | None = None) -> str | None:
-    """Let Paddle's matrix library use AVX2 on AMD processors; call before the first computation of the process.
+def prepare_process(cpuinfo: str | None = None) -> list[str]:
+    """Settings of this process that Paddle's CPU computations gain from; call before the first of them.
 
-    The Intel library inside Paddle's wheels (2.6.2 and 3.3.1) takes its slowest kernels on processors of other makers
-    unless MKL_DEBUG_CPU_TYPE says otherwise. A value that is set already is respected. Returns what was chosen, for
-    the log; None where nothing was done (other processors, no AVX2). cpuinfo: text of /proc/cpuinfo.
+    Paddle's matrix library (Intel's, inside its wheels 2.6.2 and 3.3.1) takes its slowest kernels on AMD processors
+    unless MKL_DEBUG_CPU_TYPE says otherwise; a value that is set already is respected. The C library returns large
+    blocks to the system at once, which then hands them out anew page by page; here it keeps them.
+    Returns a sentence for the log for each thing done. cpuinfo: text of /proc/cpuinfo, if not this machine's.
     """
     if cpuinfo is None:
         cpuinfo = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
-    flags = next((line.split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
-    if "MKL_DEBUG_CPU_TYPE" in os.environ or "AuthenticAMD" not in cpuinfo or not {"avx2", "fma"} <= set(flags):
-        return None
-    os.environ["MKL_DEBUG_CPU_TYPE"] = "5"
-    return "MKL_DEBUG_CPU_TYPE=5 (AVX2 in Paddle's matrix library, which would not use it on AMD)"
+    done = []
+    flags = next((set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
+    if "AuthenticAMD" in cpuinfo and {"avx2", "fma"} <= flags and "MKL_DEBUG_CPU_TYPE" not in os.environ:
+        os.environ["MKL_DEBUG_CPU_TYPE"] = "5"
+        done.append("MKL_DEBUG_CPU_TYPE=5: Paddle's matrix library may use AVX2 on this AMD processor")
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        done.append("memory that a step frees is kept for the next")
+    return done
 
 
 class MatmulConv2D(paddle.nn.Conv2D):
-    """A Conv2D that runs eagerly by the fastest of four equal formulations; never built, only converted to."""
+    """A Conv2D that runs eagerly, in float32, by the fastest of four equal formulations. Never built, converted to."""
 
     def forward(self, x):
-        if not paddle.in_dynamic_mode():
-            return super().forward(x)
+        if not paddle.in_dynamic_mode() or x.dtype != paddle.float32:
+            return paddle.nn.Conv2D.forward(self, x)  # not super(): Paddle 2.6's tracer cannot follow it
         geometry = (*x.shape[2:], *self.weight.shape[2:], *self._stride, *self._updated_padding)
         compute = _choose(x.shape[0], self.weight.shape, self._groups, geometry)
         if compute is None:
-            return super().forward(x)
+            return paddle.nn.Conv2D.forward(self, x)
         y = compute(x, self.weight, geometry)
         return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
 
@@ -99,7 +109,7 @@ def depthwise(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> pa
 
 
 def _choose(n: int, weight_shape: list[int], groups: int, geometry: Geometry):
-    """The formulation that is faster forth and back; None for Paddle's own. Bounds measured, see docs/performance.md."""
+    """The formulation that is faster forth and back; None for Paddle's own. The bounds are measured, see docs/performance.md."""
     height, width, kernel_h, kernel_w = geometry[:4]
     out_h, out_w = _out_shape(geometry)
     pixels, taps = out_h * out_w, kernel_h * kernel_w

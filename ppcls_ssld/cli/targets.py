@@ -18,21 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     write = actions.add_parser("write", help="make the targets of a training config, or those still missing")
     add_config_arguments(write)
     write.add_argument("--output", metavar="DIR", help="where they go; default: Global.targets of the config")
-    write.add_argument("--views", type=int, default=1, metavar="N", help="views per image, used in turn over the epochs; "
-                       "default 1")
+    write.add_argument("--views", type=int, default=1, metavar="N", help="views per image, used in turn over the "
+                       "epochs; default 1")
     write.add_argument("--top-k", type=int, default=10, metavar="K", help="classes kept of each answer; default 10")
     write.add_argument("--bits", type=int, default=12, choices=(8, 12, 16), help="of each probability; default 12")
     write.add_argument("--tail", default="student", choices=("student", "uniform"),
                        help="how training spreads what is left for the other classes; default student")
-    write.add_argument("--block", type=int, metavar="N", help="images in a part file; default: by the length of the list")
+    write.add_argument("--block", type=int, metavar="N", help="images in a part file; default: by the list's length")
     verify = actions.add_parser("verify", help="all checksums, and a sample shown to the teacher again")
     verify.add_argument("folder", metavar="DIR")
     add_config_arguments(verify)
     verify.add_argument("--samples", type=int, default=256, metavar="N", help="views to look at again; default 256")
     verify.add_argument("--tolerance", type=float, default=0.01, metavar="P", help="of a probability, beside what the "
                         "stored bits lose; default 0.01")
-    verify.add_argument("--accept", action="store_true", help="if the answers agree, let training use these targets with the "
-                        "transforms and libraries as they are now")
+    verify.add_argument("--accept", action="store_true", help="if the answers agree, let training use these targets "
+                        "with the transforms and libraries as they are now")
     info = actions.add_parser("info", help="what is in a folder of targets")
     info.add_argument("folder", metavar="DIR")
     info.add_argument("--json", action="store_true", help="the whole header")
@@ -87,6 +87,6 @@ def _info(args: argparse.Namespace) -> int:
               f"{network['weights']}")
     for transform in [*header["transforms"], *header["mix"]]:
         print(f"transform: {transform['name']} {json.dumps(transform['arguments'])}, version {transform['version']}")
-    print(f"list: {header['samples']['count']:,} images, hash {header['samples']['list']}; seed {header['seed']}, rows by "
-          f"{header['rows']['order']}, batches of {header['batch_size']}, made with {header.get('made_with')}")
+    print(f"list: {header['samples']['count']:,} images, hash {header['samples']['list']}; seed {header['seed']}, rows "
+          f"by {header['rows']['order']}, batches of {header['batch_size']}, made with {header.get('made_with')}")
     return 0

@@ -20,6 +20,7 @@ Entry = Mapping[str, Any]  # {"Name": {arguments}}
 class GlobalConfig:
     output_dir: str = "./output"
     device: str = "cpu"  # cpu | gpu | gpu:N | xpu | ...
+    fast_cpu: bool = True  # on CPU: convolutions as matrix products where that pays, and a few settings of the process
     seed: int = 0
     epochs: int = 1
     max_steps: int | None = None  # stop after this many optimiser steps, whatever `epochs` says

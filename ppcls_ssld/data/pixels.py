@@ -156,6 +156,8 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str | None =
 
     Pillow's filters blur when they shrink and OpenCV's don't: the two backends give different pixels.
     """
+    if backend == "cv2" and interpolation in _CV2_FILTERS:  # nearly always: this runs for every image
+        return cv2.resize(image, size, interpolation=_CV2_FILTERS[interpolation])
     check_resize(interpolation, backend)
     if backend.lower() == "cv2":
         return cv2.resize(image, size, interpolation=_CV2_FILTERS[(interpolation or "bilinear").lower()])

@@ -84,15 +84,15 @@ def crop_and_resize(encoded: bytes, where: str, header: Header, box: tuple[int, 
                     size: tuple[int, int], interpolation: str, backend: str) -> np.ndarray:
     """uint8 RGB of `size` (width, height) from the box (left, top, width, height) of an encoded JPEG.
 
-    The box keeps its place to a fraction of a reduced pixel. DataError, opening with `where`, when it cannot be decoded.
+    The box keeps its place to a fraction of a reduced pixel. DataError, opening with `where`, when it is corrupt.
     """
     left, top, width, height = box
     factor = factor_for(header, (width, height), size, interpolation)
     image = pixels.decode(encoded, where, factor)
     expected = (-(-header.height // factor), -(-header.width // factor))
     if image.shape[:2] != expected:
-        raise DataError(f"{where}: its header promises {header.width}x{header.height} pixels, decoded at 1/{factor} it has "
-                        f"{image.shape[1]}x{image.shape[0]}; restore the image or take it out of the list")
+        raise DataError(f"{where}: its header promises {header.width}x{header.height} pixels, decoded at 1/{factor} it "
+                        f"has {image.shape[1]}x{image.shape[0]}; restore the image or take it out of the list")
     if factor == 1:
         return pixels.resize(image[top:top + height, left:left + width], size, interpolation, backend)
     left, top, width, height = (value / factor for value in box)

@@ -19,7 +19,7 @@ from ..registry import Registry, one_key
 from ..structs import Drawn, Normalization
 from . import augment, pixels, reduced
 
-_TAIL = (pixels.NormalizeImage, pixels.ToCHWImage)  # from uint8 [H, W, 3] to what a network takes; the same for all images
+_TAIL = (pixels.NormalizeImage, pixels.ToCHWImage)  # from uint8 [H, W, 3] to what a network takes
 TRANSFORMS = Registry("transform")
 for _ready in (*pixels.DETERMINISTIC.values(), augment.RandAugment, augment.AutoAugment, augment.TimmAutoAugment,
                augment.RandomErasing, augment.ColorJitter):
@@ -170,6 +170,7 @@ class Pipeline:
         pixels.check_layout(transforms, where)
         self.transforms = tuple(transforms)
         self._where = where
+        self._random = tuple(hasattr(transform, "draw") for transform in transforms)
         self._tail = next((i for i, t in enumerate(transforms) if isinstance(t, _TAIL)), len(transforms))
         self.raw = self._left_to_do()
         self._reduces = bool(transforms) and getattr(transforms[0], "reduced", False)
@@ -191,7 +192,7 @@ class Pipeline:
                    raw: bool = False) -> tuple[np.ndarray, Drawn]:
         """The image of an encoded file, and what chance decided about it.
 
-        DataError, opening with `where`, when it cannot be decoded; TransformError when it can, but does not fit the list.
+        DataError, opening with `where`, when it cannot be decoded; TransformError when it does not fit the list.
         """
         drawn: list[Any] = [None] * len(self.transforms)
         image, size = self._view(encoded, where, drawn, rng, raw)
@@ -225,8 +226,9 @@ class Pipeline:
         """The transforms from `first` on."""
         if raw and self.raw is None:
             raise ValueError("raw: the transform list does not end with uint8 images")
-        for i, transform in enumerate(self.transforms[first:self._tail if raw else None], first):
-            if not hasattr(transform, "draw"):
+        for i in range(first, self._tail if raw else len(self.transforms)):
+            transform = self.transforms[i]
+            if not self._random[i]:
                 image = transform.apply(image)
                 continue
             if rng is not None:

@@ -12,7 +12,7 @@ import cv2
 import paddle
 
 from .. import parallel
-from ..arch import on_device
+from ..arch import on_device, prepare_process
 from ..config.schema import RunConfig
 from ..data import TrainReader, pixels
 from ..data.files import Archives, read_bytes
@@ -20,6 +20,7 @@ from ..errors import ConfigError, DataError
 from ..rng import Stream, generator
 from ..structs import Batch
 from .logbook import Logbook
+from .task import on_fast_cpu
 from .train import Run
 
 WARM_UP = 3  # steps that count for nothing: allocations, kernels chosen, readers filled
@@ -64,6 +65,8 @@ def bench(config: RunConfig, steps: int = 20) -> BenchReport:
 
     Raises ConfigError and DataError as training does, and ConfigError for a list without a readable image.
     """
+    if on_fast_cpu(config):
+        prepare_process()
     parallel.init(config.Global.device)
     with tempfile.TemporaryDirectory(prefix="bench_") as folder, paddle.utils.unique_name.guard():
         quiet = replace(config.Global, output_dir=folder, checkpoints=None, next_stage=None, max_steps=None,

@@ -15,7 +15,7 @@ import paddle
 
 from .. import parallel
 from ..arch import (Ema, Ensemble, LoadReport, Teacher, assign, batch_norms, build_frozen, build_network, check_name,
-                    initialise, logits_of, train_mode)
+                    fast_on_cpu, initialise, logits_of, train_mode)
 from ..config.schema import RunConfig
 from ..errors import ConfigError
 from ..loss import CombinedLoss, Labels
@@ -63,6 +63,8 @@ class DistillationTask:
             networks[network.role] = build_network(network, config.Arch.class_num,
                                                    self.loss.feature_keys.get(network.role, ()))
             self.reports[network.role] = initialise(networks[network.role], network)
+            if on_fast_cpu(config):
+                fast_on_cpu(networks[network.role])
         reads_logits = {role for term in self.loss.terms for role in term.roles if role not in term.feature_keys}
         self.trained = Trained(networks, networks.keys() - reads_logits)
         if config.Arch.use_sync_bn and not config.Global.device.startswith("cpu"):
@@ -76,6 +78,9 @@ class DistillationTask:
                     network, config.Arch.class_num, config.Global.image_shape, config.Global.device,
                     self.loss.feature_keys.get(network.role, ()))
                 self.reports |= reports
+                for teacher in getattr(self.teachers[network.role], "members", (self.teachers[network.role],)):
+                    if on_fast_cpu(config):
+                        fast_on_cpu(teacher.network)
         self.ema = Ema(self.student, config.EMA.decay) if config.EMA else None
         self._amp = config.AMP
         self._parallel = self.trained
@@ -154,6 +159,10 @@ class DistillationTask:
         if not self._amp.use_amp:
             return nullcontext()
         return paddle.amp.auto_cast(level=self._amp.level, dtype=self._amp.dtype)
+
+
+def on_fast_cpu(config: RunConfig) -> bool:
+    return config.Global.fast_cpu and config.Global.device.startswith("cpu")
 
 
 def _synchronised(trained: Trained) -> Trained:

@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 
 from .. import parallel
+from ..arch import prepare_process
 from ..config import differences, dump, plain
 from ..config.schema import RunConfig
 from ..data import TrainReader
@@ -27,7 +28,7 @@ from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
 from .stored import open_stored
 from ..stop import StopRequest
-from .task import DistillationTask, build_loss, fitted_to_device
+from .task import DistillationTask, build_loss, fitted_to_device, on_fast_cpu
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,13 @@ def train(config: RunConfig) -> TrainResult:
     Raises SsldError subclasses (errors.py lists their exit codes): a user's mistake, a teacher at chance level, a loss
     that is not finite, a full disk, a stop by signal (after saving).
     """
+    settings = prepare_process() if on_fast_cpu(config) else []
     parallel.init(config.Global.device)
     # Paddle numbers the optimiser's accumulators over the whole process; a run must not depend on an earlier one.
     with paddle.utils.unique_name.guard(), \
             Logbook(config.Global.output_dir, parallel.is_main(), config.Global.use_visualdl) as log:
+        for text in settings:
+            log.say(f"fast_cpu: {text}")
         return Run(config, log).go()
 
 

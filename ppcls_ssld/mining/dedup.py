@@ -167,7 +167,7 @@ class Cascade:
         return best
 
     def _confirmed(self, s: Look, position: int, match: Match) -> bool:
-        """Whether colours and pixels agree where keypoints do. Other text in one layout, or one caption, they refuse."""
+        """Whether colours and pixels agree where keypoints do. They refuse other text in one layout, or one caption."""
         if match.score < min(self._thresholds.cells, GeometryConfig().cells):
             return True  # removes nothing, so it is not worth reading two images
         if not self._alike(s, position, match):

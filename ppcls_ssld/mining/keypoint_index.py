@@ -158,7 +158,8 @@ class KeypointIndex:
             if len(arrays[0]):
                 index = faiss.read_index(str(folder / "lists.faiss"), faiss.IO_FLAG_MMAP)
                 index.nprobe = config.probes
-                _read_when_needed(index)
+                # Else FAISS starts 32 threads a search, to read ahead what is in memory already.
+                faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as e:
             raise DataError(f"{folder}: not a whole keypoint index ({e}); remove it and build it again") from e
         faiss.omp_set_num_threads(1)
@@ -258,15 +259,6 @@ def _byte_lists(quantizer: faiss.Index, count: int) -> faiss.Index:
     """Inverted lists of vectors of 128 bytes each; FAISS compares them in whole numbers."""
     return faiss.IndexIVFScalarQuantizer(quantizer, 128, count, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2,
                                          False)
-
-
-def _read_when_needed(index: faiss.Index) -> None:
-    """Keep FAISS from starting 32 threads a search that read the lists ahead: the pages are in memory already."""
-    while isinstance(index, faiss.IndexIVF):
-        lists = faiss.downcast_InvertedLists(index.invlists)
-        if isinstance(lists, faiss.OnDiskInvertedLists):
-            lists.prefetch_nthread = 0
-        index = faiss.downcast_index(index.quantizer)
 
 
 def _centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -30,8 +30,8 @@ class KeypointConfig:
     """
 
     side: int = 224
-    found: int = 320
-    count: int = 288
+    found: int = 288
+    count: int = 256
     contrast: float = 0.005
 
     def __post_init__(self) -> None:
@@ -46,8 +46,8 @@ def extract(image: np.ndarray, config: KeypointConfig = KeypointConfig()) -> Key
 
     The strongest of each of 4 x 4 blocks come first, then the second strongest of each, and so on: any crop has its
     share, and a caption does not take all. Strength is contrast times size: the finest keypoints of a crop are not
-    seen in the whole image, which is scaled down further. Descriptors are RootSIFT (Arandjelovic and Zisserman, 2012): square roots of
-    SIFT's of sum 1, times 512, uint8.
+    seen in the whole image, which is scaled down further. Descriptors are RootSIFT (Arandjelovic and Zisserman, 2012):
+    square roots of SIFT's of sum 1, times 512, uint8.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"expected a uint8 image [H, W, 3], found {image.dtype} {list(image.shape)}")

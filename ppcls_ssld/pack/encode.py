@@ -30,7 +30,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Packed:
-    """data: a JPEG, b'' when the image cannot be read. copied: it is the file as it was. reason: why it is not there."""
+    """data: a JPEG, b'' when the image cannot be read. copied: it is the file as it was. reason: why it is missing."""
 
     data: bytes
     copied: bool = False

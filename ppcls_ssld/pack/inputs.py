@@ -1,4 +1,4 @@
-"""What is to be packed: the images of a list, a folder or tar archives, each with its place and, if it has one, label."""
+"""What is to be packed: the images of a list, a folder or tar archives, each with its place and its label, if any."""
 
 from __future__ import annotations
 

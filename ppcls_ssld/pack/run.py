@@ -32,7 +32,7 @@ from .shards import Index, names_in, read_index, shard_name, stored_bytes, write
 FORMAT = 1  # raised when the same settings would give other bytes
 _SAMPLE = 64  # images encoded first, to know how large shards and the whole will be
 _TASK = 8  # images handed to a worker at once
-_SETTINGS = {"format": "this version of ppcls-ssld packs otherwise", "images": "--list, --folder or their content",
+_SETTINGS = {"format": "this version of ppcls-ssld packs otherwise", "images": "PATH or what is in it",
              "root": "--root", "short_side": "--short-side", "quality": "--quality", "shard_bytes": "--shard-size",
              "encoder": "the version of OpenCV"}
 
@@ -80,8 +80,8 @@ def pack(inputs: Inputs, config: PackConfig, rank: int = 0, world: int = 1,
         todo = [shard for shard in range(len(blocks)) if read_index(config.output, shard) is None]
         if rank == 0:
             _check_disk(plan, blocks, todo, config.output)
-            say(f"{len(inputs):,} images, {'with' if inputs.labelled else 'without'} labels, into {len(blocks):,} shard(s) "
-                f"of {blocks.size:,}: about {plan['estimated_bytes'] / 2**20:,.0f} MiB below {config.output}"
+            say(f"{len(inputs):,} images, {'with' if inputs.labelled else 'without'} labels, into {len(blocks):,} "
+                f"shard(s) of {blocks.size:,}: about {plan['estimated_bytes'] / 2**20:,.0f} MiB below {config.output}"
                 + (f"; {len(blocks) - len(todo):,} finished before" if len(todo) < len(blocks) else ""))
         _write_shards(inputs, config, blocks, share(todo, rank, world), stop, show=rank == 0)
         if rank != 0:
@@ -115,8 +115,8 @@ def _plan(inputs: Inputs, config: PackConfig, settings: dict[str, Any]) -> None:
             _check_readable(inputs.name(int(index)), packed, config)
             sizes += [] if packed.reason else [stored_bytes(len(packed.data))]
     if not sizes:
-        raise DataError(f"{inputs.name(0)}: neither this image nor any other of a sample can be read; is the root folder "
-                        "right?")
+        raise DataError(f"{inputs.name(0)}: neither this image nor any other of a sample can be read; is the root "
+                        "folder right?")
     mean = sum(sizes) / len(sizes)
     write_json(config.output / "manifest.json", {
         "what": "images packed by ppcls-ssld pack", "version": __version__, "complete": False, "settings": settings,
@@ -147,8 +147,8 @@ def _write_shards(inputs: Inputs, config: PackConfig, blocks: Blocks, shards: li
     tasks = [range(first, min(first + _TASK, of.stop)) for of in map(blocks.range, shards)
              for first in range(of.start, of.stop, _TASK)]
     results = stream(work, tasks, config.workers, stop.check)
-    with tqdm(total=sum(len(blocks.range(s)) for s in shards), desc="pack", unit=" images", disable=not show or not shards,
-              mininterval=1) as bar:
+    count = sum(len(blocks.range(shard)) for shard in shards)
+    with tqdm(total=count, desc="pack", unit=" images", disable=not show or not count, mininterval=1) as bar:
 
         def images(of: range) -> Iterator[Packed]:
             index = of.start
@@ -165,8 +165,8 @@ def _write_shards(inputs: Inputs, config: PackConfig, blocks: Blocks, shards: li
                 write_shard(config.output, shard, of.start, images(of))
         except DataError as e:
             if isinstance(e.__cause__, BrokenProcessPool):
-                raise DataError("a worker process died (often: out of memory); finished shards are kept; start again with "
-                                "fewer --workers, or with 0 to see the error itself") from e
+                raise DataError("a worker process died (often: out of memory); finished shards are kept; start again "
+                                "with fewer --workers, or with 0 to see the error itself") from e
             raise
         finally:
             results.close()
@@ -191,8 +191,8 @@ def _finish(inputs: Inputs, config: PackConfig, plan: dict[str, Any], blocks: Bl
         names += [name or originals[first + k] for k, name in enumerate(names_in(shard, first, index))]
         skipped += [(first + k, originals[first + k], reason) for k, reason in sorted(index.reasons.items())]
     labels = inputs.images.labels.tolist()
-    lines = [f"{name} {label}\n" for name, label in zip(names, labels)] if inputs.labelled else [f"{n}\n" for n in names]
-    write_atomic(folder / "list.txt", "".join(lines))
+    ends = [f" {label}\n" for label in labels] if inputs.labelled else ["\n"] * len(names)
+    write_atomic(folder / "list.txt", "".join(name + end for name, end in zip(names, ends)))
     write_atomic(folder / "originals.txt", "".join(f"{name}\n" for name in originals))
     write_csv(folder / "quarantine.csv", ("line", "original", "reason"),
               [(line + 1 if line != "" else "", name, reason) for line, name, reason in skipped])

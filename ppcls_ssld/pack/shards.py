@@ -88,8 +88,8 @@ def write_shard(folder: Path, shard: int, first: int, images: Iterable[Packed]) 
             os.replace(partial, target)
     except OSError as e:
         free = shutil.disk_usage(folder).free / 2**20
-        raise CheckpointError(f"{partial}: cannot be written ({e.strerror or e}; {free:,.0f} MiB free there); free some "
-                              "space, then start the same command again: finished shards are kept") from e
+        raise CheckpointError(f"{partial}: cannot be written ({e.strerror or e}; {free:,.0f} MiB free there); free "
+                              "some space, then start the same command again: finished shards are kept") from e
     write_atomic(_index_path(folder, shard), json.dumps(vars(index)))
     return index
 

@@ -4,18 +4,19 @@ Stored are the class ids, ceil(log2 C) bits each, and k depths of `bits` bits ea
 the others of the k lie in log-probability, and how far below it the mean probability of the C - k classes that are left
 out (nothing where none is). The k + 1 masses sum to 1, which gives the likeliest class back, without bits of its own.
 
-A depth d in [0, FLOOR] is stored as round(sqrt(d / FLOOR) * (2^bits - 1)): finer where probabilities are large. A class's
-log-odds against the likeliest are wrong by at most `largest_step(bits, d)`, its log-probability by that and the mean of
-such errors over classes. What is more than FLOOR below the likeliest, less than 4e-18 of it, is raised to that.
+A depth d in [0, FLOOR] is stored as round(sqrt(d / FLOOR) * (2^bits - 1)): finer where probabilities are large. A
+class's log-odds against the likeliest are wrong by at most `largest_step(bits, d)`, its log-probability by that and
+the mean of such errors over classes. What is more than FLOOR below the likeliest, less than 4e-18 of it, is raised to
+that.
 
-What is lost with the C - k others. t: the teacher; r: its mass there; s: the student, m: its mass there; t', s', u: t, s and
-the uniform distribution among the others alone; v: what a tail rule puts in the place of t', s' or u. Symmetric KL,
-1/2 [KL(t||s) + KL(s||t)], of the true teacher is that of the completed one plus exactly
+What is lost with the C - k others. t: the teacher; r: its mass there; s: the student, m: its mass there; t', s', u: t,
+s and the uniform distribution among the others alone; v: what a tail rule puts in the place of t', s' or u. Symmetric
+KL, 1/2 [KL(t||s) + KL(s||t)], of the true teacher is that of the completed one plus exactly
 
     1/2 { r [KL(t'||s') - KL(v||s')] + m [KL(s'||t') - KL(s'||v)] }.
 
-tail student (v = s'): that is 1/2 [r KL(t'||s') + m KL(s'||t')], never negative. The loss is that of k + 1 outcomes, a lower
-bound (data-processing inequality; it holds for every f-divergence), and so is its gradient if v counts as a constant.
+tail student (v = s'): that is 1/2 [r KL(t'||s') + m KL(s'||t')], never negative. The loss is that of k + 1 outcomes, a
+lower bound (data-processing inequality; it holds for every f-divergence), and so is its gradient, if v is a constant.
 tail uniform (v = u): that is of either sign.
 The gradient with respect to the student's logits (temperature 1) is wrong by at most
     r TV(t', v) + m E_s' |log t' - log v|  in L1 norm, TV <= 1;
@@ -48,14 +49,15 @@ class AnswerCodec:
 
     def __init__(self, class_num: int, k: int, bits: int):
         if not 2 <= class_num <= _MOST_CLASSES:
-            raise ConfigError(f"Arch.class_num is {class_num:,}; targets can be stored for 2 to {_MOST_CLASSES:,} classes")
+            raise ConfigError(f"Arch.class_num is {class_num:,}; targets can be stored for 2 to {_MOST_CLASSES:,}")
         if not 1 <= k <= class_num or bits not in BITS:
-            raise ConfigError(f"expected 1 to {class_num:,} classes kept (--top-k) and 8, 12 or 16 bits (--bits), found "
-                              f"{k} and {bits}")
+            raise ConfigError(f"expected 1 to {class_num:,} classes kept (--top-k) and 8, 12 or 16 bits (--bits), "
+                              f"found {k} and {bits}")
         self.class_num, self.k, self.bits = class_num, k, bits
         self.id_bits = max(1, (class_num - 1).bit_length())
         self._depths = min(k, class_num - 1)  # k - 1 classes and, unless it is nothing, the rest
-        self.dtype = np.dtype([("classes", "u1", (_bytes(k * self.id_bits),)), ("depths", "u1", (_bytes(self._depths * bits),))])
+        self.dtype = np.dtype([("classes", "u1", (_bytes(k * self.id_bits),)),
+                               ("depths", "u1", (_bytes(self._depths * bits),))])
 
     def encode(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """Records [N] of `dtype` from logits [N, C]. Equal classes are kept by lower id. WeightsError: not finite."""

@@ -160,8 +160,8 @@ class DrawnCodec:
     then of the mix. ConfigError names a transform that cannot be recorded.
     """
 
-    def __init__(self, transform_ops: Sequence[Mapping[str, Any]], batch_transform_ops: Sequence[Mapping[str, Any]] = (),
-                 where: str = "DataLoader.Train"):
+    def __init__(self, transform_ops: Sequence[Mapping[str, Any]],
+                 batch_transform_ops: Sequence[Mapping[str, Any]] = (), where: str = "DataLoader.Train"):
         transforms = build_transforms(transform_ops, f"{where}.transform_ops").transforms
         self._draws = [hasattr(transform, "draw") for transform in transforms]
         self._fields: list[Fields | None] = []
@@ -197,8 +197,8 @@ class DrawnCodec:
                       self._mix.encode(drawn.mix) if mixed else (0,) * len(self._mix.dtype))
         for value, (name, largest) in zip(_flat(values), self._limits, strict=True):
             if largest is not None and not 0 <= value <= largest:
-                raise DataError(f"{name} is {value}, but a stored view has room for 0 to {largest:,}; put a ResizeImage "
-                                "before what draws, or leave so large an image out of the list")
+                raise DataError(f"{name} is {value}, but a stored view has room for 0 to {largest:,}; put a "
+                                "ResizeImage before what draws, or leave so large an image out of the list")
         return values
 
     def decode(self, values: tuple) -> Drawn | None:
@@ -213,7 +213,8 @@ class DrawnCodec:
         return Drawn(transforms, size, values[own], partner_transforms, partner_size, self._mix.decode(values[own + 2]))
 
     def _encode_view(self, size: tuple[int, int], transforms: Sequence[Any]) -> tuple:
-        return (*size, *(fields.encode(params) for fields, params in zip(self._fields, transforms, strict=True) if fields))
+        pairs = zip(self._fields, transforms, strict=True)
+        return (*size, *(fields.encode(params) for fields, params in pairs if fields))
 
     def _decode_view(self, values: tuple) -> tuple[tuple[int, int], tuple]:
         found = iter(values[2:])

@@ -32,12 +32,12 @@ FORMAT = 1
 HEADER = "header.json"
 FOR_PEOPLE = ("made_with", "notes", "accepted")  # no part's content depends on them
 UNKNOWN = None  # a hash that cannot be taken here; it is not compared
-_TEST_SIZES = ((600, 480), (48, 40), (32, 32), (28, 28))  # of the images on which transforms show what they do
+_TEST_SIZES = ((300, 260), (600, 480), (48, 40), (32, 32), (28, 28))  # images on which transforms show what they do
 _CHUNK = 1 << 16
 _ADVICE = {
     "samples": "the store belongs to another list; take the list that it was made from, or write targets for this one",
-    "code": "this version of the transforms, or of OpenCV, Pillow or NumPy, makes other pixels; run `ppcls-ssld targets "
-            "verify DIR -c FILE --accept`, which looks how far the teacher's answers are from the stored ones",
+    "code": "this version of the transforms, or of OpenCV, Pillow or NumPy, makes other pixels; run `ppcls-ssld "
+            "targets verify DIR -c FILE --accept`, which looks how far the teacher's answers are from the stored ones",
     "temperature": "set the loss's temperature to the store's, or write the targets again",
     "format": "use the version of ppcls_ssld that wrote it, or write the targets again",
 }
@@ -65,8 +65,8 @@ def expect(config: RunConfig, temperature: float, lists: Sequence[ImageList] | N
         "class_num": config.Arch.class_num,
         "transforms": recorded[:own], "mix": recorded[own:],
         "code": code_digest(loader),
-        "teacher": [{"name": n.name, "arguments": plain(n.arguments), "weights": weights_digest(n), "bn_mode": n.bn_mode,
-                     "share": n.weight / sum(m.weight for m in teacher.members or (teacher,))}
+        "teacher": [{"name": n.name, "arguments": plain(n.arguments), "weights": weights_digest(n),
+                     "bn_mode": n.bn_mode, "share": n.weight / sum(m.weight for m in teacher.members or (teacher,))}
                     for n in teacher.members or (teacher,)],
         "temperature": float(temperature),
     }))
@@ -114,8 +114,8 @@ def check(header: Mapping[str, Any], expected: Mapping[str, Any], where: str) ->
     accepted = header.get("accepted", [])
     for key, found, wanted in _differences(header, expected):
         if key.endswith(".weights") and UNKNOWN in (found, wanted):
-            notices.append(f"{where}: the weights of {key.removesuffix('.weights')} are not at hand, so that it is the same "
-                           "teacher was not checked")
+            notices.append(f"{where}: the weights of {key.removesuffix('.weights')} are not at hand, so that it is the "
+                           "same teacher was not checked")
         elif key != "code" or wanted not in accepted:
             different.append((key, found, wanted))
     if different:
@@ -144,7 +144,8 @@ def read_header(folder: Path) -> dict[str, Any]:
     try:
         header = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise ConfigError(f"{file}: cannot be read ({e}); expected a folder that `ppcls-ssld targets write` made") from e
+        raise ConfigError(f"{file}: cannot be read ({e}); expected a folder that `ppcls-ssld targets write` "
+                          "made") from e
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else None
         raise ConfigError(f"{file}: format is {found!r}, this version reads {FORMAT}; {_ADVICE['format']}")
@@ -161,8 +162,8 @@ def teacher_of(config: RunConfig) -> NetworkConfig:
     frozen = [network for network in config.Arch.networks if network.frozen]
     if len(frozen) != 1:
         names = ", ".join(network.role for network in frozen) or "none"
-        raise ConfigError(f"Arch: expected one frozen network, whose answers are stored, found {names}; several teachers are "
-                          "one `Teacher: {name: Ensemble, teachers: [...]}`")
+        raise ConfigError(f"Arch: expected one frozen network, whose answers are stored, found {names}; several "
+                          "teachers are one `Teacher: {name: Ensemble, teachers: [...]}`")
     return frozen[0]
 
 
@@ -177,7 +178,8 @@ def list_digest(lists: Sequence[ImageList]) -> str:
 
 
 def weights_digest(network: NetworkConfig) -> str | None:
-    """Hash of the weights file; UNKNOWN when it is not there; the text itself for PaddleClas's released weights or a URL."""
+    """Hash of the weights file; UNKNOWN when it is not there; the text itself for PaddleClas's released weights or a
+    URL."""
     path = network.pretrained
     if not isinstance(path, str) or path.startswith(("http://", "https://")):
         return f"{path}{' ssld' if network.use_ssld else ''}"
@@ -197,7 +199,8 @@ def code_digest(loader: LoaderConfig) -> str:
     mix = build_mix(loader.batch_transform_ops, "DataLoader.Train.batch_transform_ops")
     for height, width in _TEST_SIZES:
         try:
-            made = [pipeline.record(_test_image(height, width, i), generator(i, 0, 0, Stream.AUGMENT))[0] for i in range(8)]
+            made = [pipeline.record(_test_image(height, width, i), generator(i, 0, 0, Stream.AUGMENT))[0]
+                    for i in range(6)]
             break
         except DataError:
             continue  # a crop that is larger than this image, or a padding that is smaller

@@ -62,8 +62,8 @@ def write_atomic(path: Path, *pieces: bytes) -> None:
         if path.parent.is_dir():
             new.unlink(missing_ok=True)
             free = f"; {shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free there"
-        raise CheckpointError(f"{path}: could not be written ({e.strerror or e}{free}). The parts before it are intact: "
-                              "make room, then run the same command again; it goes on from there") from e
+        raise CheckpointError(f"{path}: could not be written ({e.strerror or e}{free}). The parts before it are "
+                              "intact: make room, then run the same command again; it goes on from there") from e
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -79,13 +79,14 @@ def map_part(folder: Path, part: int, size: int, identity: bytes) -> mmap.mmap:
         with open(path, "rb") as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
-                raise DataError(f"{path}: has {found:,} bytes, expected {size:,}; delete it and run `targets write` again")
+                raise DataError(f"{path}: has {found:,} bytes, expected {size:,}; delete it and run `targets write` "
+                                "again")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror}); run `targets write` again to make it") from e
     magic, of_header, number, _ = _TRAILER.unpack(mapped[-TRAILER_BYTES:])
     if (magic, of_header, number) != (_MAGIC, identity, part):
-        what = ("no part file" if magic != _MAGIC else f"part {number}" if number != part else "a part of another store")
+        what = "no part file" if magic != _MAGIC else f"part {number}" if number != part else "a part of another store"
         raise DataError(f"{path}: is {what} by its last bytes; delete it and run `targets write` again")
     return mapped
 

@@ -13,14 +13,14 @@ from .answers import AnswerCodec
 from .drawn import DrawnCodec
 
 NOTES = {
-    "check": "16 bits of a sum over all other bytes and the record's address, row * views + view; a record in the wrong "
-             "place fails it too",
+    "check": "16 bits of a sum over all other bytes and the record's address, row * views + view; a record in the "
+             "wrong place fails it too",
     "classes": "the k likeliest classes, likeliest first, `id_bits` bits each, least significant bit first",
-    "depths": "k - 1 classes and then the mean of the others (nothing, where k is all): nats below the likeliest class, "
-              "floor * (code / (2^bits - 1))^2, `bits` bits each; exp(-depth) of each class, and of the mean times C - k, "
-              "divided by their sum, are the probabilities",
-    "view": "height and width of the decoded image (0: it could not be read), what each transform drew, and with a mix the "
-            f"partner's sample id ({2**32 - 1}: none), its view and what the mix drew",
+    "depths": "k - 1 classes and then the mean of the others (nothing, where k is all): nats below the likeliest "
+              "class, floor * (code / (2^bits - 1))^2, `bits` bits each; exp(-depth) of each class, and of the mean "
+              "times C - k, divided by their sum, are the probabilities",
+    "view": "height and width of the decoded image (0: it could not be read), what each transform drew, and with a mix "
+            f"the partner's sample id ({2**32 - 1}: none), its view and what the mix drew",
 }
 
 

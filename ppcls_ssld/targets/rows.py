@@ -1,4 +1,4 @@
-"""Where a view is stored: sample id -> row -> part file and place in it. Arithmetic alone, so reading looks nothing up."""
+"""Where a view is stored: sample id -> row -> part file and place in it. Arithmetic alone: reading looks nothing up."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def block_of(samples: int, multiple_of: int = 1) -> int:
 class Rows:
     """samples x views on parts of `block` rows; the last part takes what is left over, less than two blocks.
 
-    shuffle: seed of a bijection from sample ids to rows, which makes each run of rows a random sample of the list (lists
-    are often sorted by class, and a teacher that normalises by the batch must not see one class at a time). None: row
-    = sample id.
+    shuffle: seed of a bijection from sample ids to rows, which makes each run of rows a random sample of the list
+    (lists are often sorted by class, and a teacher that normalises by the batch must not see one class at a time).
+    None: row = sample id.
     """
 
     def __init__(self, samples: int, views: int, block: int, shuffle: int | None = None):
@@ -48,15 +48,16 @@ class Rows:
         return rows if self._seed is None else self._walk(rows, self._keys[::-1])
 
     def plan(self, part: int, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """In which order the views of a part are made: int64 rows [M], int64 views [M], and bool [M], which of them count.
+        """In which order the views of a part are made: int64 rows [M], int64 views [M], bool [M], which of them count.
 
         By row, so that an image is decoded once for all its views. In a shuffled store view by view, each in another
-        order, so that an image has other batch mates in each; there every batch is full: the last one of a view is filled up
-        with images that have had their turn.
+        order, so that an image has other batch mates in each; there every batch is full: the last one of a view is
+        filled up with images that have had their turn.
         """
         rows = np.array(self.part_rows(part))
         if self._seed is None:
-            return np.repeat(rows, self.views), np.tile(np.arange(self.views), len(rows)), np.ones(len(rows) * self.views, bool)
+            views = np.tile(np.arange(self.views), len(rows))
+            return np.repeat(rows, self.views), views, np.ones(len(views), bool)
         full = -(-len(rows) // batch_size) * batch_size
         orders = [generator(self._seed, view, part + 1, Stream.SUBSET).permutation(rows) for view in range(self.views)]
         return (np.concatenate([np.resize(order, full) for order in orders]), np.repeat(np.arange(self.views), full),

@@ -35,8 +35,8 @@ class TargetStore:
         self.tail: str = header["tail"]
         self.answers, self.layout = open_layout(header)
         if self.layout.dtype.descr != np.lib.format.descr_to_dtype(_tuples(header["record"]["descr"])).descr:
-            raise ConfigError(f"{self.folder}: record is laid out otherwise than this version does it; use the version of "
-                              "ppcls_ssld that wrote it, or write the targets again")
+            raise ConfigError(f"{self.folder}: record is laid out otherwise than this version does it; use the version "
+                              "of ppcls_ssld that wrote it, or write the targets again")
         self.k: int = self.answers.k
         self.rows = rows_of(header)
         self.samples, self.parts = self.rows.samples, self.rows.parts
@@ -47,8 +47,8 @@ class TargetStore:
         self.missing = [part for part in range(self.parts) if part not in sizes]
         for part, size in sizes.items():
             if part < self.parts and size != self.part_bytes(part):
-                raise DataError(f"{part_path(self.folder, part)}: has {size:,} bytes, expected {self.part_bytes(part):,}; "
-                                "delete it and run `targets write` again")
+                raise DataError(f"{part_path(self.folder, part)}: has {size:,} bytes, expected "
+                                f"{self.part_bytes(part):,}; delete it and run `targets write` again")
         if self.missing and not partial:
             raise ConfigError(f"{folder}: {len(self.missing):,} of {self.parts:,} parts are missing; run `ppcls-ssld "
                               "targets write` with the same --output again, it makes them")
@@ -63,8 +63,8 @@ class TargetStore:
         """One line for the log."""
         names = " + ".join(network["name"] for network in self.header["teacher"])
         return (f"answers of {names} from {self.folder}: {self.samples:,} images in {self.views} views, {self.k} of "
-                f"{self.class_num:,} classes, tail {self.tail}, temperature {self.temperature:g}, {self.record_bytes} bytes "
-                f"a view, {self.bytes() / 2**20:,.1f} MiB")
+                f"{self.class_num:,} classes, tail {self.tail}, temperature {self.temperature:g}, {self.record_bytes} "
+                f"bytes a view, {self.bytes() / 2**20:,.1f} MiB")
 
     def part_bytes(self, part: int) -> int:
         rows = len(self.rows.part_rows(part))
@@ -77,7 +77,8 @@ class TargetStore:
     def read(self, sample_ids: np.ndarray, views: np.ndarray) -> np.ndarray:
         """Records [N] of int64 sample ids and views [N]. DataError: no such view, or a record that is damaged."""
         ids, views = np.asarray(sample_ids, np.int64), np.asarray(views, np.int64)
-        if len(ids) and not (0 <= ids.min() and ids.max() < self.samples and 0 <= views.min() and views.max() < self.views):
+        if len(ids) and not (0 <= ids.min() and ids.max() < self.samples
+                             and 0 <= views.min() and views.max() < self.views):
             raise DataError(f"{self.folder}: asked for sample {ids.min():,} to {ids.max():,} in view {views.min()} to "
                             f"{views.max()}; it holds {self.samples:,} samples in {self.views} views")
         rows = self.rows.of(ids)
@@ -92,9 +93,9 @@ class TargetStore:
         wrong = np.flatnonzero(records["check"] != self.layout.checks(records, addresses))
         if len(wrong):
             i = wrong[0]
-            raise DataError(f"{part_path(self.folder, int(parts[i]))}: the record of sample {ids[i]}, view {views[i]} is "
-                            "damaged; `ppcls-ssld targets verify` finds all damaged parts. Delete them and run `targets "
-                            "write` again, which makes them anew")
+            raise DataError(f"{part_path(self.folder, int(parts[i]))}: the record of sample {ids[i]}, view {views[i]} "
+                            "is damaged; `ppcls-ssld targets verify` finds all damaged parts. Delete them and run "
+                            "`targets write` again, which makes them anew")
         return records
 
     def targets(self, records: np.ndarray) -> SparseTargets:

@@ -23,7 +23,7 @@ from .parts import is_intact, part_path, write_atomic
 from .store import TargetStore
 from .write import Views
 
-TOLERANCE = 0.01  # of a probability, beside what the stored bits allow: engines, devices and libraries round differently
+TOLERANCE = 0.01  # of a probability, beside what the stored bits lose: engines, devices, libraries round differently
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def verify_parts(store: TargetStore) -> None:
             damaged.append(str(part_path(store.folder, part)))
     if damaged:
         raise DataError(f"{len(damaged):,} of {store.parts:,} parts are damaged: {', '.join(damaged[:10])}"
-                        f"{', ...' if len(damaged) > 10 else ''}; delete them and run `ppcls-ssld targets write` again, "
-                        "which makes them anew")
+                        f"{', ...' if len(damaged) > 10 else ''}; delete them and run `ppcls-ssld targets write` "
+                        "again, which makes them anew")
 
 
 def verify_targets(folder: str, config: RunConfig, temperature: float, samples: int = 256, tolerance: float = TOLERANCE,
@@ -71,23 +71,25 @@ def verify_targets(folder: str, config: RunConfig, temperature: float, samples: 
     for notice in check(store.header, compared, folder):
         say(notice)
     found = _recompute(config, store, samples, tolerance)
-    say(f"{found.views:,} views again: probabilities differ by {found.largest:.2g} at most ({found.allowed:.2g} is allowed) "
-        f"and {found.mean:.2g} on average, log-probabilities above {np.log(1e-3):.1f} by {found.log_largest:.2g}; the "
-        f"likeliest class agrees in {found.agree:.1%}")
+    say(f"{found.views:,} views again: probabilities differ by {found.largest:.2g} at most ({found.allowed:.2g} is "
+        f"allowed) and {found.mean:.2g} on average, log-probabilities above {np.log(1e-3):.1f} by "
+        f"{found.log_largest:.2g}; the likeliest class agrees in {found.agree:.1%}")
     if found.replaced:
         raise DataError(f"{len(found.replaced):,} images are not those that the targets were made from, "
                         f"{found.replaced[0]} first; restore them, or write the targets again")
     if found.largest > found.allowed:
-        raise DataError(f"{folder}: the teacher's answers differ from the stored ones by {found.largest:.2g}, allowed are "
-                        f"{found.allowed:.2g} (--tolerance {tolerance:g} and what {store.answers.bits} bits lose); is it the "
-                        "same teacher, and are transforms and libraries those of then? Else write the targets again")
+        raise DataError(f"{folder}: the teacher's answers differ from the stored ones by {found.largest:.2g}, allowed "
+                        f"are {found.allowed:.2g} (--tolerance {tolerance:g} and what {store.answers.bits} bits lose); "
+                        "is it the same teacher, and are transforms and libraries those of then? Else write "
+                        "the targets again")
     if accept:
         _accept(Path(folder), expected["code"])
     return found
 
 
 def _recompute(config: RunConfig, store: TargetStore, samples: int, tolerance: float) -> Verified:
-    teacher, _ = build_frozen(teacher_of(config), config.Arch.class_num, config.Global.image_shape, config.Global.device)
+    teacher, _ = build_frozen(teacher_of(config), config.Arch.class_num, config.Global.image_shape,
+                              config.Global.device)
     reader = ViewReader(config.DataLoader.Train, config.Arch.class_num, store.header["seed"], stored=store)
     rows, views, counts = _sample(store, samples)
     probabilities, logs, agree, replaced = [], [], [], []
@@ -108,8 +110,9 @@ def _recompute(config: RunConfig, store: TargetStore, samples: int, tolerance: f
     if not probabilities:
         raise DataError(f"{store.folder}: none of the views asked for can be read; is the root folder right?")
     errors = np.concatenate(probabilities)
-    return Verified(store.parts, len(errors), float(errors.max()), float(errors.mean()), float(np.concatenate(logs).max()),
-                    float(np.concatenate(agree).mean()), tolerance + largest_step(store.answers.bits, 1.0),
+    return Verified(store.parts, len(errors), float(errors.max()), float(errors.mean()),
+                    float(np.concatenate(logs).max()), float(np.concatenate(agree).mean()),
+                    tolerance + largest_step(store.answers.bits, 1.0),
                     tuple(dict.fromkeys(replaced)))
 
 
@@ -117,7 +120,8 @@ def _sample(store: TargetStore, samples: int) -> tuple[np.ndarray, np.ndarray, n
     """(rows, views, which of them to compare): single views, or whole batches where the answers depend on the batch."""
     rng = generator(store.header["seed"], samples, 0, Stream.CONTROL)
     if store.header["rows"]["order"] == "sample_id":
-        addresses = np.sort(rng.choice(store.samples * store.views, min(samples, store.samples * store.views), replace=False))
+        count = store.samples * store.views
+        addresses = np.sort(rng.choice(count, min(samples, count), replace=False))
         return addresses // store.views, addresses % store.views, np.ones(len(addresses), bool)
     size = store.header["batch_size"]
     batches = []
@@ -131,4 +135,5 @@ def _sample(store: TargetStore, samples: int) -> tuple[np.ndarray, np.ndarray, n
 def _accept(folder: Path, code: str) -> None:
     header = read_header(folder)
     accepted = list(dict.fromkeys([*header.get("accepted", []), code]))
-    write_atomic(folder / HEADER, (json.dumps({**header, "accepted": accepted}, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps({**header, "accepted": accepted}, indent=1, ensure_ascii=False) + "\n"
+    write_atomic(folder / HEADER, text.encode())

@@ -1,7 +1,7 @@
 """Asking the teacher once about every view, part file by part file.
 
-What a part holds depends on the part and the header alone, so any number of processes, a kill at any moment and a second
-start end in the same files. Processes share the parts by number and meet in files; a barrier would time out.
+What a part holds depends on the part and the header alone, so any number of processes, a kill at any moment and a
+second start end in the same files. Processes share the parts by number and meet in files; a barrier would time out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .store import TargetStore
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """What a store is asked for beside the config. block: images of a part file; None chooses by the length of the list."""
+    """What a store is asked for beside the config. block: images of a part file; None chooses by the list's length."""
 
     output: str
     views: int = 1
@@ -95,7 +95,8 @@ class Views:
         self.batch_size = store.header["batch_size"]
         self._amp = amp_of(config)
 
-    def answered(self, rows: np.ndarray, views: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, Batch, np.ndarray]]:
+    def answered(self, rows: np.ndarray, views: np.ndarray
+                 ) -> Iterator[tuple[np.ndarray, np.ndarray, Batch, np.ndarray]]:
         """(places in `rows` that a batch has, their sample ids, the batch, float32 logits [N, C]), batch by batch.
 
         Unreadable images are missing.
@@ -123,7 +124,8 @@ def amp_of(config: RunConfig) -> str | None:
 
 def _check(config: RunConfig, options: WriteOptions) -> None:
     if options.views < 1 or options.tail not in TAILS or (options.block is not None and options.block < 1):
-        raise ConfigError(f"expected 1 or more views and images of a part and a tail of {' or '.join(TAILS)}, found {options}")
+        raise ConfigError("expected 1 or more views and images of a part and a tail of "
+                          f"{' or '.join(TAILS)}, found {options}")
     if config.DataLoader.Train is None:
         raise ConfigError("DataLoader.Train: missing; its images and transforms are those that targets are stored for")
 
@@ -133,13 +135,14 @@ def _header(config: RunConfig, options: WriteOptions, temperature: float, reader
     teacher = teacher_of(config)
     for network, member in zip(expected["teacher"], teacher.members or (teacher,), strict=True):
         if network["weights"] is None:
-            raise WeightsError(f"Arch.{member.role}.pretrained: {member.pretrained}: no such weights file; expected the path "
-                               "of the teacher's .pdparams")
+            raise WeightsError(f"Arch.{member.role}.pretrained: {member.pretrained}: no such weights file; expected "
+                               "the path of the teacher's .pdparams")
     by_batch = any(network["bn_mode"] == "batch_stats" for network in expected["teacher"])
     block = options.block or block_of(reader.size, config.DataLoader.Train.batch_size if by_batch else 1)
     if reader.size // block > MOST_PARTS:
-        raise ConfigError(f"--block {block} makes {reader.size // block:,} part files of {reader.size:,} images; a reader keeps "
-                          f"them open, so at most {MOST_PARTS}: leave the choice to the program, or say more")
+        raise ConfigError(f"--block {block} makes {reader.size // block:,} part files of {reader.size:,} images; a "
+                          f"reader keeps them open, so at most {MOST_PARTS}: leave the choice to the program, or say "
+                          "more")
     return complete(expected, config, options.views, options.top_k, options.bits, options.tail, block, amp_of(config))
 
 
@@ -149,7 +152,8 @@ def _prepare(folder: Path, header: dict[str, Any], say: Callable[[str], None]) -
         folder.mkdir(parents=True, exist_ok=True)
         there = (folder / HEADER).is_file()
         if not there and part_sizes(folder):
-            raise ConfigError(f"{folder}: holds part files without their {HEADER}; choose another --output, or delete them")
+            raise ConfigError(f"{folder}: holds part files without their {HEADER}; choose another --output, or delete "
+                              "them")
     except OSError as e:
         raise CheckpointError(f"{folder}: cannot be made ({e.strerror}); choose another --output") from e
     if there:
@@ -165,8 +169,8 @@ def _prepare(folder: Path, header: dict[str, Any], say: Callable[[str], None]) -
         f"{store.bytes() / 2**20:,.1f} MiB in {store.parts:,} parts; {store.parts - len(store.missing):,} are there, "
         f"{needed / 2**20:,.1f} MiB are to be written, {free / 2**20:,.1f} MiB are free")
     if needed > free:
-        raise CheckpointError(f"{folder}: {needed / 2**20:,.1f} MiB are needed and {free / 2**20:,.1f} MiB are free; make "
-                              "room, choose another --output, or ask for fewer --views, --top-k or --bits")
+        raise CheckpointError(f"{folder}: {needed / 2**20:,.1f} MiB are needed and {free / 2**20:,.1f} MiB are free; "
+                              "make room, choose another --output, or ask for fewer --views, --top-k or --bits")
 
 
 def _write_parts(views: Views, parts: list[int], stop: StopRequest, rank: int) -> None:
@@ -194,8 +198,8 @@ def _part(views: Views, part: int, stop: StopRequest, bar: tqdm, so_far: str) ->
     with Archives() as archives:
         for places, ids, batch, logits in views.answered(rows, numbers):
             if stop:
-                raise StoppedBySignal(f"stopped by {stop.signal_name}; {so_far} by this process are kept, start the same "
-                                      "command again to go on")
+                raise StoppedBySignal(f"stopped by {stop.signal_name}; {so_far} by this process are kept, start the "
+                                      "same command again to go on")
             kept = np.flatnonzero(counts[places])
             local = (rows[places] - first)[kept]
             answers = store.answers.encode(logits[kept], store.temperature)
@@ -213,5 +217,6 @@ def _part(views: Views, part: int, stop: StopRequest, bar: tqdm, so_far: str) ->
 
 def _wait(stop: StopRequest) -> None:
     if stop:
-        raise StoppedBySignal(f"stopped by {stop.signal_name}; what is written is kept, start the same command again to go on")
+        raise StoppedBySignal(f"stopped by {stop.signal_name}; what is written is kept, start the same command again "
+                              "to go on")
     time.sleep(0.2)

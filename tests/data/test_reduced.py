@@ -18,9 +18,10 @@ CROP = {"size": [20, 16], "scale": [0.3, 1.0]}
 
 
 def slope(height, width):
-    """uint8 [H, W, 3] that rises evenly: a shift by a quarter of a pixel shows in it, what is between pixels does not."""
+    """uint8 [H, W, 3] that rises evenly: a shift by part of a pixel shows in it, what is between pixels does not."""
     y, x = np.mgrid[:height, :width]
-    return np.stack([x * 240 / width, y * 240 / height, (x + y) * 240 / (height + width)], axis=2).round().astype(np.uint8)
+    levels = [x * 240 / width, y * 240 / height, (x + y) * 240 / (height + width)]
+    return np.stack(levels, axis=2).round().astype(np.uint8)
 
 
 def jpeg(image, orientation=1, **options):

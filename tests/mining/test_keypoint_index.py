@@ -1,3 +1,6 @@
+import json
+
+import faiss
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
@@ -6,6 +9,7 @@ from benchmarks.edits import EDITS
 from ppcls_ssld.errors import DataError
 from ppcls_ssld.mining.keypoint_index import IndexConfig, KeypointIndex, KeypointStore
 from ppcls_ssld.mining.keypoints import empty, extract
+from ppcls_ssld.mining.types import Keypoints
 
 PHOTOGRAPHS = [np.ascontiguousarray(image) for image in load_sample_images().images]
 
@@ -115,6 +119,37 @@ def test_an_opened_index_answers_as_the_one_that_was_written(index, tmp_path):
         assert opened.search(query) == index.search(query)
     fewer = KeypointIndex.open(tmp_path / "index", IndexConfig(min_votes=1000))
     assert fewer.search(KEYPOINTS[WHOLE]) == []
+
+
+def test_a_set_so_large_that_its_centroids_are_looked_up_in_lists_finds_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def stranger():
+        descriptors = rng.gamma(0.5, 1, (300, 128))
+        descriptors *= 512 / np.linalg.norm(descriptors, axis=1, keepdims=True)
+        return Keypoints(rng.uniform(0, 200, (300, 2)).astype(np.float32), np.full(300, 4, np.float32),
+                         np.zeros(300, np.float32), np.minimum(descriptors, 255).astype(np.uint8), 224, 224)
+
+    strangers = [stranger() for _ in range(230)]
+    built = KeypointIndex.build([*KEYPOINTS, *strangers])
+    assert built.index.nlist > 256
+    built.write(tmp_path / "index")
+    opened = KeypointIndex.open(tmp_path / "index")
+    for photograph in (0, 1):
+        for name in ("crop_50", "rotate_10_mirror", "border_10"):
+            found = opened.search(extract(EDITS[name](PHOTOGRAPHS[photograph], np.random.default_rng(3))))
+            assert WHOLE + photograph in [c.reference for c in found]
+    assert opened.search(strangers[7])[0].reference == len(KEYPOINTS) + 7
+    assert all(opened.search(query) == built.search(query) for query in KEYPOINTS[::3])
+    assert faiss.downcast_InvertedLists(opened.index.invlists).prefetch_nthread == 0  # else every search starts threads
+
+
+def test_an_index_of_another_version_is_refused_with_a_word(index, tmp_path):
+    index.write(tmp_path / "index")
+    about = tmp_path / "index" / "index.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "version": 1}))
+    with pytest.raises(DataError, match="version 1 of the index, this is 2; remove it and build it again"):
+        KeypointIndex.open(tmp_path / "index")
 
 
 def test_an_index_of_nothing_can_be_written_and_opened(tmp_path):

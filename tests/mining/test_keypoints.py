@@ -28,6 +28,16 @@ def test_the_first_keypoints_come_from_all_over_the_image():
     assert len(set(blocks)) >= 12
 
 
+def test_of_two_blobs_of_one_contrast_the_larger_comes_first():
+    y, x = np.mgrid[:224, :224]
+    image = np.full((224, 224), 128.0)
+    for row, column, size in ((25, 25, 3), (35, 40, 7)):  # in one block of the 4 x 4
+        image += 60 * np.exp(-((y - row)**2 + (x - column)**2) / (2 * size**2))
+    found = extract(np.repeat(np.rint(image).astype(np.uint8)[..., None], 3, axis=2))
+    small, large = (int(np.linalg.norm(found.points - at, axis=1).argmin()) for at in ((25, 25), (40, 35)))
+    assert large < small and found.sizes[large] > 1.5 * found.sizes[small]
+
+
 def test_keypoints_lie_inside_the_working_image():
     found = extract(PHOTOGRAPHS[1])
     assert max(found.width, found.height) == KeypointConfig().side
@@ -57,7 +67,8 @@ def test_what_is_no_rgb_image_is_refused():
         extract(np.zeros((5, 5), np.uint8))
 
 
-@pytest.mark.parametrize("arguments", [{"side": 8}, {"side": 2000}, {"count": 0}, {"count": 481}])
+@pytest.mark.parametrize("arguments", [{"side": 8}, {"side": 2000}, {"count": 0},
+                                       {"count": KeypointConfig().found + 1}])
 def test_settings_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="expected"):
         KeypointConfig(**arguments)
@@ -70,7 +81,7 @@ def test_mirrored_keypoints_are_those_of_the_mirror_image(image):
     apart += 100 * (np.abs((computed.angles[:, None] - extracted.angles[None] + 180) % 360 - 180) > 2)
     partner = apart.argmin(axis=1)
     same = apart.min(axis=1) < 0.1
-    assert same.mean() > 0.9  # resizing to working size is not quite symmetric, and faint keypoints come and go
+    assert same.mean() > 0.85  # resizing to working size is not quite symmetric, and faint keypoints come and go
     difference = computed.descriptors.astype(int) - extracted.descriptors[partner].astype(int)
     assert np.median(np.abs(difference[same]).sum(axis=1)) <= 64  # of 128 components with values of about 45
     cosine = computed.descriptors.astype(np.float64) @ extracted.descriptors.astype(np.float64).T

@@ -22,6 +22,16 @@ def test_edits_agree_whichever_side_was_edited(name, photograph):
         assert agreement(query, reference, verify(extract(query), extract(reference))) >= LEAST
 
 
+@pytest.mark.parametrize("photograph", [0, 1])
+def test_a_transform_that_is_off_by_some_pixels_is_improved_before_a_copy_is_refused(photograph):
+    image = PHOTOGRAPHS[photograph]
+    off = Match(6.0, np.array([[0.51, 0.004, 0.244], [0, 0.49, 0.257]], np.float32), False)
+    height, width = image.shape[:2]
+    part = np.ascontiguousarray(image[height // 4:-(height // 4), width // 4:-(width // 4)])
+    assert agreement(part, image, off) > 0.8
+    assert agreement(np.ascontiguousarray(part[::-1]), image, off) < 0.3
+
+
 def test_an_image_agrees_with_itself_and_not_with_its_negative():
     image = PHOTOGRAPHS[0]
     assert 0.9 < agreement(image, image, SAME) <= 1  # less than 1: faint texture counts as noise

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     for seed in (1, 2):
         paddle.seed(seed)
         teacher = build_network(NetworkConfig("Teacher", "PPLCNet_x0_25"), CLASSES)
-        for _ in range(40):  # statistics of its own, without which eval mode has one answer for all images
+        for _ in range(15):  # statistics of its own, without which eval mode has one answer for all images
             teacher(paddle.randn([16, 3, 32, 32]))
         teacher.fc.weight.set_value(8 * teacher.fc.weight)
         paddle.save(teacher.state_dict(), str(folder / f"teacher{seed}.pdparams"))
@@ -44,13 +44,14 @@ def tree(folder):
         "Global": {"image_shape": [3, 32, 32], "device": "cpu", "teacher_check_images": 0, "seed": 3,
                    "eval_during_train": False},
         "Arch": {"class_num": CLASSES, "Student": {"name": "MobileNetV3_small_x0_35"},
-                 "Teacher": {"name": "PPLCNet_x0_25", "pretrained": str(folder / "teacher1.pdparams"), "bn_mode": "eval",
-                             "engine": "eager"}},
+                 "Teacher": {"name": "PPLCNet_x0_25", "pretrained": str(folder / "teacher1.pdparams"),
+                             "bn_mode": "eval", "engine": "eager"}},
         "Loss": {"Train": [{"SymmetricKL": {"weight": 1.0}}]},
         "Optimizer": {"name": "Momentum", "lr": {"name": "Constant", "learning_rate": 0.05}},
         "DataLoader": {"Train": {
             "sources": [{"name": "few", "list": str(folder / "labelled.txt"), "root": str(folder)},
-                        {"name": "many", "list": str(folder / "unlabelled.txt"), "root": str(folder), "labelled": False}],
+                        {"name": "many", "list": str(folder / "unlabelled.txt"), "root": str(folder),
+                         "labelled": False}],
             "transform_ops": [{"DecodeImage": {}}, {"RandCropImage": {"size": 32, "scale": [0.5, 1.0]}},
                               {"RandFlipImage": {"flip_code": 1}}, NORMALIZE],
             "batch_size": 5, "shuffle": True, "num_workers": 0}},

@@ -1,4 +1,4 @@
-"""What chance decided comes back from a record and makes the same pixels, for every transform that a config can name."""
+"""What chance decided comes back from a record and makes the same pixels, for every transform a config can name."""
 
 from dataclasses import replace
 
@@ -34,7 +34,8 @@ LISTS = {
                         for text in ("rand-m9-mstd0.5-inc1", "rand-m7-n3-w0")],
     "ColorJitter": [[{"ColorJitter": {"prob": 0.7, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2}}],
                     [{"ColorJitter": {}}], [{"ColorJitter": {"hue": [-0.1, 0.3]}}]],
-    "RandomErasing": [[NORMALIZE, {"RandomErasing": {"mode": mode, "attempt": 3}}] for mode in ("const", "rand", "pixel")],
+    "RandomErasing": [[NORMALIZE, {"RandomErasing": {"mode": mode, "attempt": 3}}]
+                      for mode in ("const", "rand", "pixel")],
 }
 MIXES = {
     "Mixup": [{"Mixup": {"alpha": 0.2}}], "MixupOperator": [{"MixupOperator": {}}],
@@ -50,7 +51,8 @@ def images(count):
     for seed in range(count):
         rng = np.random.default_rng(seed)
         height, width = rng.integers(40, 90, 2)
-        yield seed, (np.linspace(0, 200, width)[None, :, None] + rng.integers(0, 56, (height, width, 3))).astype(np.uint8)
+        ramp = np.linspace(0, 200, width)[None, :, None]
+        yield seed, (ramp + rng.integers(0, 56, (height, width, 3))).astype(np.uint8)
 
 
 def stored(codec, drawn):
@@ -63,8 +65,8 @@ def test_every_transform_and_every_mix_is_tried_below():
     assert set(LISTS) == set(TRANSFORMS.names()) and set(MIXES) == set(BATCH_TRANSFORMS.names())
 
 
-@pytest.mark.parametrize("ops", [pytest.param(ops, id=f"{name}-{i}") for name, lists in {**LISTS, "all": [EVERYTHING]}.items()
-                                 for i, ops in enumerate(lists)])
+@pytest.mark.parametrize("ops", [pytest.param(ops, id=f"{name}-{i}") for name, lists
+                                 in {**LISTS, "all": [EVERYTHING]}.items() for i, ops in enumerate(lists)])
 def test_a_stored_view_shows_the_same_pixels(ops):
     pipeline, codec, seen = build_transforms(ops, "ops"), DrawnCodec(ops), set()
     for seed, image in images(60):
@@ -81,7 +83,8 @@ def test_a_stored_view_shows_the_same_pixels(ops):
 @pytest.mark.parametrize("name", MIXES)
 @pytest.mark.parametrize("ops", [[{"RandCropImage": {"size": 32}}, {"RandFlipImage": {}}, NORMALIZE], EVERYTHING])
 def test_a_stored_mix_shows_the_same_pixels_of_both_images(ops, name):
-    pipeline, mix, codec, kinds = build_transforms(ops, "ops"), build_mix(MIXES[name], "mix"), DrawnCodec(ops, MIXES[name]), set()
+    pipeline, mix, codec = build_transforms(ops, "ops"), build_mix(MIXES[name], "mix"), DrawnCodec(ops, MIXES[name])
+    kinds = set()
     pool = [image for _, image in images(9)]
     for seed in range(60):
         rng = generator(seed, 0, 0, Stream.PARTNER)
@@ -91,7 +94,8 @@ def test_a_stored_mix_shows_the_same_pixels_of_both_images(ops, name):
         drawn, what = Drawn(transforms, image.shape[:2]), mix.draw(rng, 32, 32)
         if what is not None:
             shown, share = mix.blend(shown[None], other[None], what)
-            drawn = replace(drawn, partner=partner, partner_transforms=theirs, partner_size=pool[partner].shape[:2], mix=what)
+            drawn = replace(drawn, partner=partner, partner_transforms=theirs, mix=what,
+                            partner_size=pool[partner].shape[:2])
         back = stored(codec, drawn)
         kinds.add(back.partner >= 0)
         again = pipeline.replay(image, back.transforms)
@@ -99,7 +103,8 @@ def test_a_stored_mix_shows_the_same_pixels_of_both_images(ops, name):
             assert back.mix is None and np.array_equal(again, shown)
             continue
         assert (back.partner, back.partner_size, back.mix) == (partner, pool[partner].shape[:2], what)
-        again, again_share = mix.blend(again[None], pipeline.replay(pool[partner], back.partner_transforms)[None], back.mix)
+        other = pipeline.replay(pool[partner], back.partner_transforms)
+        again, again_share = mix.blend(again[None], other[None], back.mix)
         assert np.array_equal(again, shown) and again_share == share
     assert kinds == ({True, False} if name == "OpSampler" else {True})
 

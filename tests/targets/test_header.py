@@ -36,7 +36,7 @@ def test_a_store_fits_the_config_that_it_was_made_with(write):
 ])
 def test_what_differs_is_named(write, tree, field, change):
     folder, _ = write()
-    with pytest.raises(ConfigError, match=r"these targets were not made for this run: .*\b" + field.replace(".", r"\.")):
+    with pytest.raises(ConfigError, match=r"targets were not made for this run: .*\b" + field.replace(".", r"\.")):
         TargetStore(folder, expect(resolve(changed(tree, **change)), 1.0))
 
 
@@ -108,7 +108,8 @@ def test_seed_views_and_engine_are_no_business_of_training(write, tree):
 
 
 def test_an_ensemble_is_recorded_with_its_shares(write, folder, tree):
-    members = [{"name": "PPLCNet_x0_25", "pretrained": str(folder / f"teacher{i}.pdparams"), "weight": i} for i in (1, 2)]
+    members = [{"name": "PPLCNet_x0_25", "pretrained": str(folder / f"teacher{i}.pdparams"), "weight": i}
+               for i in (1, 2)]
     teacher = {"name": "Ensemble", "bn_mode": "eval", "engine": "eager", "teachers": members}
     store, config = write(Arch__Teacher=teacher)
     found = read_header(store)["teacher"]
@@ -121,6 +122,20 @@ def test_an_ensemble_is_recorded_with_its_shares(write, folder, tree):
 
 def test_the_test_images_show_what_every_kind_of_list_does():
     from ppcls_ssld.config.schema import LoaderConfig
-    lists = [[CROP], [{"CropImage": {"size": 224}}], [{"Padv2": {"size": 32, "fill_value": 0}}, {"RandCropImageV2": {"size": 24}}]]
+    lists = [[CROP], [{"CropImage": {"size": 224}}],
+             [{"Padv2": {"size": 32, "fill_value": 0}}, {"RandCropImageV2": {"size": 24}}]]
     digests = {header.code_digest(LoaderConfig((), tuple(ops))) for ops in lists}
     assert len(digests) == 3 and "unknown" not in digests
+
+
+def test_the_list_s_hash_sees_where_names_end_but_not_where_sources_do():
+    from ppcls_ssld.data import ImageList
+    import numpy as np
+
+    def listed(*names):
+        ends = np.cumsum([len(name) for name in names])
+        lengths = np.array([len(name) for name in names], np.int32)
+        return ImageList("", "".join(names).encode(), ends - lengths, lengths, np.zeros(len(names), np.int32))
+
+    assert header.list_digest([listed("ab", "c"), listed("d")]) == header.list_digest([listed("ab", "c", "d")])
+    assert header.list_digest([listed("ab", "c")]) != header.list_digest([listed("a", "bc")])

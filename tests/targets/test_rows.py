@@ -16,7 +16,8 @@ def test_shuffled_rows_are_a_bijection_and_its_inverse(samples):
 def test_shuffled_rows_are_fair_samples_of_a_sorted_list():
     """100 classes in sorted order: a part of 500 rows has about 5 of each, as a random draw has."""
     rows = Rows(50_000, 1, 500, shuffle=1)
-    counts = np.array([np.bincount(rows.samples_of(np.array(rows.part_rows(p))) // 500, minlength=100) for p in range(100)])
+    counts = np.array([np.bincount(rows.samples_of(np.array(rows.part_rows(part))) // 500, minlength=100)
+                       for part in range(100)])
     assert counts.mean() == 5 and 3.5 < counts.var() < 6.5 and counts.max() < 20
     other = Rows(50_000, 1, 500, shuffle=2)
     assert (rows.of(np.arange(50_000)) == other.of(np.arange(50_000))).sum() < 20
@@ -45,7 +46,8 @@ def test_batches_of_a_shuffled_store_are_full_and_their_mates_change_from_view_t
     plan_rows, views, counts = Rows(23, 3, 8, shuffle=4).plan(1, 4)
     assert len(plan_rows) % 4 == 0 and counts.sum() == 45
     batches = plan_rows.reshape(-1, 4)
-    assert all(len(set(views.reshape(-1, 4)[i])) == 1 and len(set(batch)) == 4 for i, batch in enumerate(batches.tolist()))
+    assert all(len(set(of_batch)) == 1 for of_batch in views.reshape(-1, 4).tolist())
+    assert all(len(set(batch)) == 4 for batch in batches.tolist())
     by_view = [{frozenset(b) for b in batches[i:i + 4].tolist()} for i in (0, 4, 8)]
     assert not by_view[0] & by_view[1] and not by_view[1] & by_view[2]
 

@@ -133,7 +133,8 @@ def test_other_tools_can_read_the_records_with_numpy_alone(write):
     def dtype(descr):
         return descr if isinstance(descr, str) else [(f[0], dtype(f[1]), *map(tuple, f[2:])) for f in descr]
 
-    records = np.memmap(folder / "part-00001.targets", np.dtype(dtype(header["record"]["descr"])), mode="r", shape=(8, 2))
+    record = np.dtype(dtype(header["record"]["descr"]))
+    records = np.memmap(folder / "part-00001.targets", record, mode="r", shape=(8, 2))
     store = TargetStore(folder)
     assert records[3, 1].tobytes() == store.read(np.array([11]), np.array([1])).tobytes()
     assert records.dtype.itemsize == header["record"]["bytes"] == store.record_bytes

@@ -92,7 +92,8 @@ def test_commands_write_verify_and_tell(tree, tmp_path, capsys):
     assert "9 views again: probabilities differ by" in capsys.readouterr().out
     assert main([*write, "--bits", "8"]) == 2
     assert "answer.bits is 12 there, 8 here" in capsys.readouterr().err
-    assert main(["targets", "verify", str(folder), "-c", str(config), "-o", "Loss.Train.0.SymmetricKL.temperature=1"]) == 2
+    cold = ["-o", "Loss.Train.0.SymmetricKL.temperature=1"]
+    assert main(["targets", "verify", str(folder), "-c", str(config), *cold]) == 2
     assert "temperature is 2.0 there, 1.0 here" in capsys.readouterr().err
     assert main(["targets", "write", "-c", str(config)]) == 2
     assert "expected --output DIR, or Global.targets" in capsys.readouterr().err

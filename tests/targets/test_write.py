@@ -42,7 +42,7 @@ def stop_here(teacher):
 @MODES
 @pytest.mark.parametrize("world", [2, 4])
 def test_any_number_of_processes_write_the_same_bytes(write, tree, tmp_path, monkeypatch, world, changes):
-    """Rank 0 makes the header and stops before its parts, as if it were slow; it comes back when the others are done."""
+    """Rank 0 makes the header and stops before its parts, as if it were slow; it comes back when all are done."""
     whole, config = write("whole", **changes)
     monkeypatch.setattr(parallel, "world_size", lambda: world)
     for rank in (0, *range(1, world), 0):
@@ -63,9 +63,10 @@ def test_any_number_of_processes_write_the_same_bytes(write, tree, tmp_path, mon
 def test_the_launcher_s_processes_share_the_parts(write, tree, tmp_path):
     whole, _ = write("whole")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    done = subprocess.run([sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir",
-                           str(tmp_path / "log"), "tools/targets.py", "write", "-c", str(tmp_path / "config.yaml"), "--output",
-                           str(tmp_path / "shared"), "--views", "2", "--top-k", "3", "--block", "8"], capture_output=True, text=True)
+    launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log")]
+    flags = ["write", "-c", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "shared"), "--views", "2",
+             "--top-k", "3", "--block", "8"]
+    done = subprocess.run([sys.executable, *launch, "tools/targets.py", *flags], capture_output=True, text=True)
     logs = [path.read_text() for path in sorted((tmp_path / "log").glob("workerlog.*"))]
     assert done.returncode == 0, (done.stdout + done.stderr + "".join(logs))[-3000:]
     assert parts(tmp_path / "shared") == parts(whole)
@@ -86,7 +87,7 @@ def test_workers_change_nothing(write):
 
 @pytest.mark.end_to_end
 @pytest.mark.parametrize("instead_of", ["os.replace", "os.fsync"])
-def test_after_kill_9_in_the_middle_of_a_part_the_same_command_ends_in_the_same_bytes(write, tree, tmp_path, instead_of):
+def test_after_kill_9_amid_a_part_the_same_command_ends_in_the_same_bytes(write, tree, tmp_path, instead_of):
     whole, config = write("whole")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
     code = f"""
@@ -102,8 +103,8 @@ def deadly(*args):
 {instead_of} = deadly
 main(sys.argv[1:])
 """
-    flags = ["targets", "write", "-c", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "killed"), "--views", "2",
-             "--top-k", "3", "--block", "8"]
+    flags = ["targets", "write", "-c", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "killed"),
+             "--views", "2", "--top-k", "3", "--block", "8"]
     done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     there = os.listdir(tmp_path / "killed")
@@ -125,7 +126,8 @@ def test_a_signal_stops_with_what_to_do_and_the_next_start_goes_on(write, tree, 
             yield batch
 
     monkeypatch.setattr(ViewReader, "batches", interrupted)
-    with pytest.raises(StoppedBySignal, match="stopped by SIGTERM; 1 of 3 parts .* start the same command again") as stopped:
+    said = "stopped by SIGTERM; 1 of 3 parts .* start the same command again"
+    with pytest.raises(StoppedBySignal, match=said) as stopped:
         write_targets(config, options(tmp_path / "new"), 1.0, lambda text: None)
     assert stopped.value.exit_code == 75
     monkeypatch.undo()
@@ -146,7 +148,8 @@ def test_a_full_disk_stops_with_what_is_written_intact(write, tmp_path, monkeypa
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"part-00001.targets: could not be written \(No space left.*MiB free") as failed:
+    said = r"part-00001.targets: could not be written \(No space left.*MiB free"
+    with pytest.raises(CheckpointError, match=said) as failed:
         write_targets(config, options(tmp_path / "new"), 1.0, lambda text: None)
     assert failed.value.exit_code == 4 and sorted(os.listdir(tmp_path / "new")) == ["header.json", "part-00000.targets"]
     monkeypatch.undo()
@@ -174,7 +177,8 @@ def test_the_space_is_said_and_checked_before_the_teacher_is_loaded(write, tree,
     ("views", {"views": 3}, {}), ("tail", {"tail": "uniform"}, {}), ("answer.k", {"top_k": 2}, {}),
     ("answer.bits", {"bits": 8}, {}), ("rows.block", {"block": 9}, {}), ("seed", {}, {"Global__seed": 4}),
     ("batch_size", {}, {"DataLoader__Train__batch_size": 6}), ("engine", {}, {"Arch__Teacher__engine": "auto"}),
-    ("teacher.0.bn_mode", {}, BATCH_STATS), ("transforms", {}, {"DataLoader__Train__transform_ops": [{"CropImage": {"size": 32}}]}),
+    ("teacher.0.bn_mode", {}, BATCH_STATS),
+    ("transforms", {}, {"DataLoader__Train__transform_ops": [{"CropImage": {"size": 32}}]}),
 ])
 def test_a_folder_made_otherwise_is_refused_by_the_field_that_differs(write, tree, field, values, changes):
     folder, _ = write()
@@ -232,7 +236,8 @@ def test_batch_statistics_come_from_full_mixed_batches_and_change_the_answer(wri
         folder, _ = write(views=3, **BATCH_STATS)
     finally:
         module.Views._logits = logits
-    assert {len(set(ids.tolist())) for ids in seen} == {5} and len({frozenset(ids.tolist()) for ids in seen}) == len(seen)
+    assert {len(set(ids.tolist())) for ids in seen} == {5}
+    assert len({frozenset(ids.tolist()) for ids in seen}) == len(seen)
     plain, mixed = TargetStore(write("plain", views=3)[0]), TargetStore(folder)
     ids = np.arange(26)
     a, b = (store.targets(store.read(ids, 0 * ids)).log_probs for store in (plain, mixed))
@@ -244,7 +249,8 @@ def test_a_sure_answer_at_temperature_4_is_softer(write):
     sharp, soft = (TargetStore(write(str(t), temperature=t)[0]) for t in (1.0, 4.0))
     ids = np.arange(26)
     assert soft.temperature == 4.0
-    assert (soft.targets(soft.read(ids, 0 * ids)).log_probs[:, 0] < sharp.targets(sharp.read(ids, 0 * ids)).log_probs[:, 0]).all()
+    one, four = (store.targets(store.read(ids, 0 * ids)).log_probs[:, 0] for store in (sharp, soft))
+    assert (four < one).all()
 
 
 def test_an_ensemble_is_stored_as_its_mixture(write, folder, tree):
@@ -253,7 +259,8 @@ def test_an_ensemble_is_stored_as_its_mixture(write, folder, tree):
     ids = np.arange(26)
 
     def probabilities(name, teacher):
-        store = TargetStore(write(name, top_k=4, bits=16, Arch__Teacher={"bn_mode": "eval", "engine": "eager", **teacher})[0])
+        teacher = {"bn_mode": "eval", "engine": "eager", **teacher}
+        store = TargetStore(write(name, top_k=4, bits=16, Arch__Teacher=teacher)[0])
         answer = store.targets(store.read(ids, 0 * ids))
         return np.take_along_axis(np.exp(answer.log_probs), np.argsort(answer.classes, axis=1), 1)
 

@@ -138,7 +138,8 @@ def main() -> None:
         differ = run(["--differences", case], 1, args.threads)[0]
         for way in args.ways:
             ratios = [r["images_per_second"] / b["images_per_second"] for r, b in zip(runs[way], runs[args.ways[0]])]
-            row = {"case": case, "way": way, "processes": args.processes, "threads": args.threads, "runs": runs[way], "differences": differ if WAYS[way][0] else None,
+            row = {"case": case, "way": way, "processes": args.processes, "threads": args.threads,
+                   "differences": differ if WAYS[way][0] else None, "runs": runs[way],
                    "images_per_second": statistics.median(r["images_per_second"] for r in runs[way]),
                    "ratio_median": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
             rows.append(row)

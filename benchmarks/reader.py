@@ -3,8 +3,8 @@
     python benchmarks/reader.py --root photos --list photos/list.txt --paddleclas ~/PaddleClas
 
 The full pipeline of training: read, decode, random resized crop, flip, batch. All are pinned to one core and take
-turns, pass by pass over the same files; what counts is the ratio of neighbours, as median and range. PaddleClas's reader makes
-float32 batches, as its training needs them; ours are uint8 and normalised in the network's first operation.
+turns, pass by pass over the same files; what counts is the ratio of neighbours, as median and range. PaddleClas's
+reader makes float32 batches, as its training needs them; ours are uint8, normalised in the network's first operation.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def main() -> None:
     rows = [row(way, speeds) for way in speeds]
     report = {"what": "images per second of one core, from file to batch",
               "arguments": {k: v for k, v in vars(args).items() if isinstance(v, int)},
-              "mean_bytes": {way: round(size) for way, size in sizes.items()}, "rows": rows, "environment": environment(),
+              "mean_bytes": {way: round(size) for way, size in sizes.items()}, "rows": rows,
+              "environment": environment(),
               "paddleclas": "see rows" if args.paddleclas else NOT_RUN}
     path = result_path("reader")
     path.write_text(json.dumps(report, indent=1) + "\n")

@@ -26,7 +26,10 @@ class Stream(IntEnum):
 
 def generator(seed: int, epoch: int, sample_id: int, stream: Stream) -> np.random.Generator:
     """Independent PCG64 generator of one (seed, epoch, sample_id, stream); all non-negative integers."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, sample_id, int(stream)))))
+    numbers = (seed, epoch, sample_id, int(stream))
+    if max(numbers) < 2**32 and min(numbers) >= 0:
+        numbers = np.array(numbers, np.uint32)  # the same entropy, word by word, in half the time
+    return np.random.Generator(np.random.PCG64(numbers))
 
 
 def framework_seed(seed: int, step: int, rank: int) -> int:

@@ -26,7 +26,7 @@ def fast_on_cpu(network: paddle.nn.Layer) -> paddle.nn.Layer:
 
     Parameters, their names, state dict, hooks and modes stay. Only what runs eagerly in float32 changes; a traced or
     exported program keeps plain convolutions. Convolutions with dilation, channels last, or padding other than equal
-    zeros stay as they are, as does every subclass of Conv2D.
+    zeros narrower than the kernel stay as they are, as does every subclass of Conv2D.
     """
     for layer in network.sublayers(include_self=True):
         if type(layer) is paddle.nn.Conv2D and _is_ordinary(layer):
@@ -89,7 +89,7 @@ def gathered(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> pad
     taps = kernel_h * kernel_w
     pixels = x.reshape([n, channels, height * width]).transpose([0, 2, 1])  # [N, HW, C]
     weight = weight.reshape([filters, channels, taps])
-    if taps > 1 or out_h * out_w != height * width:
+    if geometry[2:] != (1, 1, 1, 1, 0, 0):
         pixels = paddle.concat([pixels, paddle.zeros([n, 1, channels], x.dtype)], axis=1)  # the last: padding
         pixels = paddle.index_select(pixels, _neighbours(geometry), axis=1)  # [N, H'W' kk, C]
         weight = weight.transpose([0, 2, 1])
@@ -109,7 +109,7 @@ def depthwise(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> pa
 
 
 def _choose(n: int, weight_shape: list[int], groups: int, geometry: Geometry):
-    """The formulation that is faster forth and back; None for Paddle's own. The bounds are measured, see docs/performance.md."""
+    """The formulation that is faster forth and back, by bounds measured (docs/performance.md); None: Paddle's own."""
     height, width, kernel_h, kernel_w = geometry[:4]
     out_h, out_w = _out_shape(geometry)
     pixels, taps = out_h * out_w, kernel_h * kernel_w
@@ -155,4 +155,5 @@ def _toeplitz(geometry: Geometry) -> paddle.Tensor:
 
 def _is_ordinary(layer: paddle.nn.Conv2D) -> bool:
     return (layer._padding_mode == "zeros" and layer._data_format == "NCHW" and tuple(layer._dilation) == (1, 1)
-            and layer._padding_algorithm == "EXPLICIT" and len(layer._updated_padding) == 2)
+            and layer._padding_algorithm == "EXPLICIT" and len(layer._updated_padding) == 2
+            and all(p < k for p, k in zip(layer._updated_padding, layer._kernel_size)))

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         return _info(args)
     from .. import parallel
     from ..config import load_config
-    from ..engine.preflight import check_teacher, describe
+    from ..engine.preflight import check_teacher
     from ..targets import WriteOptions, verify_targets, write_targets
 
     config = load_config(args.config, args.override)
@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
 
     def look_at(teacher) -> None:
         if parallel.world_size() == 1:  # several processes score together, and here they do not meet
-            print(describe(teacher, check_teacher(teacher, config)), flush=True)
+            result = check_teacher(teacher, config)
+            if result:
+                print(f"{teacher.role}: top-1 {result.top1:.2%} on {result.images} images of the Eval list", flush=True)
 
     write_targets(config, WriteOptions(output, args.views, args.top_k, args.bits, args.tail, args.block),
                   _temperature(config), look_at=look_at)

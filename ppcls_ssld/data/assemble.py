@@ -71,8 +71,11 @@ class Assembler:
         records = self._records(keys)
         skipped: list[str] = []
         kept, drawn, partners, shares = [], [], [], []
-        for row, key in enumerate(keys.tolist()):
-            view = self._view(key, None if records is None else records[row], skipped)
+        # All of them before the first image: each takes several times as long once a decoder has emptied the caches.
+        todo = [(key, self._path(key), self._rng(key, Stream.AUGMENT) if records is None else None)
+                for key in keys.tolist()]
+        for row, (key, path, rng) in enumerate(todo):
+            view = self._view(key, path, rng, None if records is None else records[row], skipped)
             if view is None:
                 continue
             image, what, share = view
@@ -87,9 +90,12 @@ class Assembler:
             return self._empty(len(keys), skipped, self.may_be_empty if may_be_empty is None else may_be_empty)
         sources, indices = keys[kept, 0], keys[kept, 1]
         sample_ids = self._offsets[sources] + indices
-        labels = self._labels(sample_ids)
-        partners = np.where(np.array(partners) < 0, sample_ids, partners)
-        batch = Batch(out[:len(kept)], labels, sample_ids, sources.copy(), self._labels(partners),
+        labels = self._labels(sources, indices)
+        partner_labels, partners = labels.copy(), np.array(partners)
+        for row in np.flatnonzero(partners >= 0):
+            source, index = self.place(partners[row])
+            partner_labels[row] = self.lists[source].labels[index]
+        batch = Batch(out[:len(kept)], labels, sample_ids, sources.copy(), partner_labels,
                       np.array(shares, np.float32), tuple(skipped), self.normalization,
                       None if records is None else self.stored.targets(records[kept]),
                       tuple(drawn) if self.record else ())
@@ -104,13 +110,13 @@ class Assembler:
             return None
         return self.stored.read(self._offsets[keys[:, 0]] + keys[:, 1], keys[:, 2] % self.stored.views)
 
-    def _view(self, key: list[int], record: Any, skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
+    def _view(self, key: list[int], path: str, rng: np.random.Generator | None, record: Any,
+              skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
         """(image, what was drawn, its share in the mix) of one key; None when it is skipped."""
-        path = self._path(key)
         try:
             if record is not None:
-                return self._replayed(key, record, skipped)
-            image, drawn = self._opened(key, self._rng(key, Stream.AUGMENT))
+                return self._replayed(path, record, skipped)
+            image, drawn = self._opened(path, rng)
             self._check_shape(image, path)
             if not self.record or self.mix is None:
                 return image, drawn, 1.0
@@ -123,8 +129,7 @@ class Assembler:
             skipped.append(path)
             return None
 
-    def _opened(self, key: list[int], rng: np.random.Generator) -> tuple[np.ndarray, Drawn]:
-        path = self._path(key)
+    def _opened(self, path: str, rng: np.random.Generator) -> tuple[np.ndarray, Drawn]:
         return self.pipeline.from_bytes(self._read(path), path, rng, raw=self.dtype is np.uint8)
 
     def _mixed(self, key: list[int], image: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, Drawn, float]:
@@ -136,7 +141,7 @@ class Assembler:
         for _ in range(_PARTNERS):
             partner = int(rng.integers(self._offsets[-1]))
             try:
-                other, theirs = self._opened([*self.place(partner), key[2]], rng)
+                other, theirs = self._opened(self._path(self.place(partner)), rng)
                 break
             except TransformError:
                 raise
@@ -150,8 +155,8 @@ class Assembler:
         drawn = replace(drawn, partner=partner, partner_transforms=theirs.transforms, partner_size=theirs.size, mix=mix)
         return self._blended(image, other, drawn)
 
-    def _replayed(self, key: list[int], record: Any, skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
-        drawn, path = self.stored.drawn(record), self._path(key)
+    def _replayed(self, path: str, record: Any, skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
+        drawn = self.stored.drawn(record)
         if drawn is None:  # it could not be read when the targets were written
             skipped.append(path)
             return None
@@ -198,8 +203,8 @@ class Assembler:
     def _path(self, key: Sequence[int]) -> str:
         return self.lists[key[0]].path(key[1])
 
-    def _labels(self, sample_ids: np.ndarray) -> np.ndarray:
-        return np.array([self.lists[s].labels[i] for s, i in map(self.place, sample_ids)], np.int64)
+    def _labels(self, sources: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        return np.array([self.lists[s].labels[i] for s, i in zip(sources.tolist(), indices.tolist())], np.int64)
 
     def _rng(self, key: Sequence[int], stream: Stream) -> np.random.Generator:
         source, index, pass_ = key

@@ -301,8 +301,8 @@ def check_layout(ops: Sequence[Any], where: str) -> None:
     for i, op in enumerate(ops):
         name = type(op).__name__
         if getattr(op, "reduced", False) and (i > 0 or not hasattr(ops[1] if len(ops) > 1 else None, "from_jpeg")):
-            raise ConfigError(f"{where}.{name}: reduced: true decodes what a random crop needs; put RandCropImage right "
-                              "after it, or leave `reduced` out")
+            raise ConfigError(f"{where}.{name}: reduced: true decodes what a random crop needs; put RandCropImage "
+                              "right after it, or leave `reduced` out")
         if isinstance(op, NormalizeImage) and (op.order == "chw") != chw:
             raise ConfigError(f"{where}.{name}: order is {op.order or 'hwc'!r}, but here images are "
                               f"{'[C, H, W]' if chw else '[H, W, C]'}; set order: {'chw' if chw else repr('')}")

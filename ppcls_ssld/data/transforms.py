@@ -174,6 +174,7 @@ class Pipeline:
         self._tail = next((i for i, t in enumerate(transforms) if isinstance(t, _TAIL)), len(transforms))
         self.raw = self._left_to_do()
         self._reduces = bool(transforms) and getattr(transforms[0], "reduced", False)
+        self._last: tuple[bytes | None, np.ndarray | None] = None, None  # the image decoded last
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self.record(image, rng)[0]
@@ -207,7 +208,7 @@ class Pipeline:
               expected: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
         """(the view, (height, width) of the image): what an rng draws, which goes into `drawn`, or what is there."""
         header = reduced.jpeg_header(encoded) if self._reduces else None
-        image = pixels.decode(encoded, where) if header is None else None
+        image = self._decoded(encoded, where) if header is None else None
         size = image.shape[:2] if header is None else (header.height, header.width)
         if expected not in (None, size):
             raise TransformError(f"{where}: has {size[1]}x{size[0]} pixels, but its view was recorded on "
@@ -221,6 +222,12 @@ class Pipeline:
             return self._run(image, 0 if header is None else 2, drawn, rng, raw), size
         except DataError as e:
             raise TransformError(f"{where}: {e} ({self._where})") from e
+
+    def _decoded(self, encoded: bytes, where: str) -> np.ndarray:
+        """The whole image; views of one image that follow each other decode it once."""
+        if encoded is not self._last[0]:
+            self._last = encoded, pixels.decode(encoded, where)
+        return self._last[1]
 
     def _run(self, image: np.ndarray, first: int, drawn: Any, rng: np.random.Generator | None, raw: bool) -> np.ndarray:
         """The transforms from `first` on."""

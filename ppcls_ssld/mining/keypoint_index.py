@@ -38,7 +38,7 @@ class IndexConfig:
     neighbours: int = 4
     similarity: float = 0.92
     probes: int = 1
-    min_votes: int = 4
+    min_votes: int = 3
     seed: int = 0
 
 

@@ -12,7 +12,7 @@ SIDE = 512  # longest side of what is compared, pixels; less where either image 
 _FINE, _COARSE = 0.7, 2.5  # structures between these two sizes are compared (standard deviations, pixels)
 # Edits of photographs agree by 0.57 and more, but for one in 400 crops; one caption on two photographs by 0.39, other
 # text in one layout by 0.34.
-LEAST = 0.5
+LEAST = 0.55
 _FAINT = 1.5  # grey levels; what varies less is as good as flat
 _BLURS = 21, 5  # pixels; a transform is improved on blurred pictures first, which have a longer reach
 _STEPS = 30  # with each blur

@@ -53,7 +53,7 @@ def pack_image(name: str, archives: Archives, encoding: Encoding) -> Packed:
 
 
 def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
-    """uint8 [H, W, 3] with at most `short_side` pixels on the shorter side; each pixel the mean of those it replaces."""
+    """uint8 [H, W, 3] with at most `short_side` pixels on its shorter side; a pixel is the mean of what it replaces."""
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     if scale >= 1:

@@ -66,7 +66,7 @@ def pack(inputs: Inputs, config: PackConfig, rank: int = 0, world: int = 1,
     """Pack this rank's shards and, on rank 0, write the list when all are there; None on other ranks.
 
     ConfigError when the folder holds a pack of other images or settings, DataError for an image that cannot be read
-    (on_corrupt: stop), CheckpointError when the disk is or gets full, StoppedBySignal; the same call goes on from there.
+    (on_corrupt: stop), CheckpointError when the disk is or gets full, StoppedBySignal; the same call goes on.
     """
     with Stoppable() as stop:
         manifest = config.output / "manifest.json"
@@ -133,8 +133,8 @@ def _check_disk(plan: dict[str, Any], blocks: Blocks, todo: list[int], output: P
     needed = plan["estimated_bytes"] * sum(len(blocks.range(s)) for s in todo) / max(1, blocks.count)
     free = shutil.disk_usage(output).free
     if needed > free:
-        raise CheckpointError(f"{output}: about {needed / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are free; "
-                              "free some space, choose another --output, or lower --short-side or --quality")
+        raise CheckpointError(f"{output}: about {needed / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are "
+                              "free; free some space, choose another --output, or lower --short-side or --quality")
 
 
 def _write_shards(inputs: Inputs, config: PackConfig, blocks: Blocks, shards: list[int], stop: Stoppable,

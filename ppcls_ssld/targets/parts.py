@@ -22,6 +22,12 @@ TRAILER_BYTES = _TRAILER.size
 _NAME = re.compile(r"part-(\d{5,})\.targets")
 
 
+def readable(size: float) -> str:
+    """Bytes as KiB, MiB or GiB."""
+    unit = "GiB" if size >= 2**30 else "MiB" if size >= 2**20 else "KiB"
+    return f"{size / {'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30}[unit]:,.1f} {unit}"
+
+
 def part_path(folder: Path, part: int) -> Path:
     return folder / f"part-{part:05d}.targets"
 
@@ -61,7 +67,7 @@ def write_atomic(path: Path, *pieces: bytes) -> None:
         free = ""
         if path.parent.is_dir():
             new.unlink(missing_ok=True)
-            free = f"; {shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free there"
+            free = f"; {readable(shutil.disk_usage(path.parent).free)} free there"
         raise CheckpointError(f"{path}: could not be written ({e.strerror or e}{free}). The parts before it are "
                               "intact: make room, then run the same command again; it goes on from there") from e
 

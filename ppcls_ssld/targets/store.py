@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ConfigError, DataError
 from ..structs import Drawn, SparseTargets
 from .header import check, identity, open_layout, read_header, rows_of
-from .parts import TRAILER_BYTES, map_part, part_path, part_sizes
+from .parts import TRAILER_BYTES, map_part, part_path, part_sizes, readable
 
 
 class TargetStore:
@@ -64,7 +64,7 @@ class TargetStore:
         names = " + ".join(network["name"] for network in self.header["teacher"])
         return (f"answers of {names} from {self.folder}: {self.samples:,} images in {self.views} views, {self.k} of "
                 f"{self.class_num:,} classes, tail {self.tail}, temperature {self.temperature:g}, {self.record_bytes} "
-                f"bytes a view, {self.bytes() / 2**20:,.1f} MiB")
+                f"bytes a view, {readable(self.bytes())}")
 
     def part_bytes(self, part: int) -> int:
         rows = len(self.rows.part_rows(part))

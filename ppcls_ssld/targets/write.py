@@ -31,7 +31,7 @@ from ..stop import StopRequest
 from ..structs import Batch
 from .answers import TAILS
 from .header import HEADER, check, complete, expect, read_header, teacher_of
-from .parts import part_sizes, remove_leftovers, write_atomic, write_part
+from .parts import part_sizes, readable, remove_leftovers, write_atomic, write_part
 from .record import NOTES
 from .rows import MOST_PARTS, block_of
 from .store import TargetStore
@@ -166,11 +166,11 @@ def _prepare(folder: Path, header: dict[str, Any], say: Callable[[str], None]) -
     store = TargetStore(folder, partial=True)
     needed, free = sum(map(store.part_bytes, store.missing)), shutil.disk_usage(folder).free
     say(f"{folder}: {store.samples:,} images x {store.views} views x {store.record_bytes} bytes = "
-        f"{store.bytes() / 2**20:,.1f} MiB in {store.parts:,} parts; {store.parts - len(store.missing):,} are there, "
-        f"{needed / 2**20:,.1f} MiB are to be written, {free / 2**20:,.1f} MiB are free")
+        f"{readable(store.bytes())} in {store.parts:,} parts; {store.parts - len(store.missing):,} are there, "
+        f"{readable(needed)} are to be written, {readable(free)} are free")
     if needed > free:
-        raise CheckpointError(f"{folder}: {needed / 2**20:,.1f} MiB are needed and {free / 2**20:,.1f} MiB are free; "
-                              "make room, choose another --output, or ask for fewer --views, --top-k or --bits")
+        raise CheckpointError(f"{folder}: {readable(needed)} are needed and {readable(free)} are free; make room, "
+                              "choose another --output, or ask for fewer --views, --top-k or --bits")
 
 
 def _write_parts(views: Views, parts: list[int], stop: StopRequest, rank: int) -> None:

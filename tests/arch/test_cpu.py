@@ -36,7 +36,7 @@ def assert_equal_within_rounding(found, expected):
 # height, width, kernel h w, stride h w, padding h w
 GEOMETRIES = [(1, 1, 3, 3, 1, 1, 1, 1), (2, 2, 3, 3, 2, 2, 1, 1), (2, 1, 5, 5, 2, 2, 2, 2), (7, 7, 7, 7, 1, 1, 0, 0),
               (2, 2, 1, 1, 1, 1, 0, 0), (3, 3, 1, 1, 2, 2, 0, 0), (4, 4, 3, 3, 1, 1, 1, 1), (5, 4, 3, 5, 2, 1, 1, 2),
-              (8, 6, 5, 3, 1, 2, 0, 1), (3, 3, 1, 1, 1, 1, 1, 1)]
+              (8, 6, 5, 3, 1, 2, 0, 1), (3, 3, 1, 1, 1, 1, 1, 1), (3, 3, 1, 1, 2, 2, 1, 1)]
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -150,7 +150,7 @@ class OwnConv(paddle.nn.Conv2D):
     lambda: paddle.nn.Conv2D(4, 4, 3, dilation=2), lambda: paddle.nn.Conv2D(4, 4, 3, padding="SAME"),
     lambda: paddle.nn.Conv2D(4, 4, 3, padding=[1, 0, 1, 1]), lambda: OwnConv(4, 4, 1),
     lambda: paddle.nn.Conv2D(4, 4, 3, padding=1, padding_mode="reflect"),
-    lambda: paddle.nn.Conv2D(4, 4, 1, data_format="NHWC")])
+    lambda: paddle.nn.Conv2D(4, 4, 1, stride=3, padding=1), lambda: paddle.nn.Conv2D(4, 4, 1, data_format="NHWC")])
 def test_what_the_products_do_not_cover_stays_as_it_is(layer):
     layer = layer()
     before = type(layer)

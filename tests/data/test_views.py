@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ppcls_ssld.data import TrainReader, ViewReader
+from ppcls_ssld.data import TrainReader, ViewReader, assemble, pixels
 from ppcls_ssld.errors import DataError
 from ppcls_ssld.structs import SparseTargets
 
@@ -97,3 +97,19 @@ def test_an_image_of_another_size_is_not_what_the_teacher_saw(loader, photos, ug
     (photos / "05.jpg").write_bytes(ugly.grey)
     with pytest.raises(DataError, match="05.jpg.*56x40 pixels.*44x36"):
         list(TrainReader(loader(on_corrupt="skip", shuffle=False), 5, seed=3, stored=shelf).batches(0, 2))
+
+
+def test_views_of_one_image_that_follow_each_other_read_and_decode_it_once(loader, monkeypatch):
+    calls = {"read": 0, "decode": 0}
+
+    def counted(name, function):
+        def call(*args):
+            calls[name] += 1
+            return function(*args)
+        return call
+
+    monkeypatch.setattr(assemble.files, "read_bytes", counted("read", assemble.files.read_bytes))
+    monkeypatch.setattr(pixels, "decode", counted("decode", pixels.decode))
+    batches = every_view(ViewReader(loader(), 5, seed=3), 6)
+    assert calls == {"read": 30, "decode": 30}
+    assert len({drawn for b in batches for drawn in b.drawn}) > 150

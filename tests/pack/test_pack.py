@@ -83,7 +83,8 @@ def test_line_i_of_the_packed_list_is_image_i_made_smaller(photos, packed):
 def test_a_small_jpeg_is_copied_byte_for_byte_and_nothing_else_is(photos, packed):
     before, after = listed(photos), listed(folder := packed("out"))
     copied = [files.read_bytes(before.path(i)) == files.read_bytes(after.path(i)) for i in range(COUNT)]
-    small = [path.endswith("jpg") and min(pixels.read(path).shape[:2]) <= SHORT for path in map(before.path, range(COUNT))]
+    paths = [before.path(i) for i in range(COUNT)]
+    small = [path.endswith("jpg") and min(pixels.read(path).shape[:2]) <= SHORT for path in paths]
     assert copied == small and 0 < sum(copied) < COUNT
     assert json.loads((folder / "manifest.json").read_text())["copied"] == sum(copied)
 
@@ -163,7 +164,8 @@ def test_a_killed_run_started_again_ends_in_the_same_bytes(packed, tmp_path, mon
     assert process.exitcode == -signal.SIGKILL
     killed = tmp_path / "killed"
     assert (killed / "shard-00000.tar").is_file() and not (killed / "list.txt").exists()
-    assert list(killed.glob(".shard-*.partial"))
+    partial, = killed.glob(".shard-*.partial")
+    partial.write_bytes(b"half a shard" * 5000)  # what was written when it died, as far as the disk had it
     monkeypatch.undo()
     times = {p: p.stat().st_mtime_ns for p in killed.glob("shard-*.tar")}
     assert content(packed("killed")) == whole

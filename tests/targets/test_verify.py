@@ -84,7 +84,7 @@ def test_commands_write_verify_and_tell(tree, tmp_path, capsys):
     write = ["targets", "write", "-c", str(config), "--output", str(folder), "--views", "2", "--top-k", "3"]
     assert main(write) == 0
     said = capsys.readouterr().out
-    assert "MiB are to be written" in said and "complete: answers of PPLCNet_x0_25" in said and "engine eager" in said
+    assert "KiB are to be written" in said and "complete: answers of PPLCNet_x0_25" in said and "engine eager" in said
     assert main(["targets", "info", str(folder)]) == 0
     said = capsys.readouterr().out
     assert "26 images in 2 views, 3 of 4 classes, tail student, temperature 2, " in said and "RandCropImage" in said

@@ -148,7 +148,7 @@ def test_a_full_disk_stops_with_what_is_written_intact(write, tmp_path, monkeypa
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    said = r"part-00001.targets: could not be written \(No space left.*MiB free"
+    said = r"part-00001.targets: could not be written \(No space left.*iB free"
     with pytest.raises(CheckpointError, match=said) as failed:
         write_targets(config, options(tmp_path / "new"), 1.0, lambda text: None)
     assert failed.value.exit_code == 4 and sorted(os.listdir(tmp_path / "new")) == ["header.json", "part-00000.targets"]
@@ -165,7 +165,7 @@ def test_the_space_is_said_and_checked_before_the_teacher_is_loaded(write, tree,
     for free in (size - 1, size):
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
         if free < size:
-            with pytest.raises(CheckpointError, match="MiB are needed and .* MiB are free; make room"):
+            with pytest.raises(CheckpointError, match="KiB are needed and .* KiB are free; make room"):
                 write_targets(config, options(tmp_path / "new"), 1.0, said.append, stop_here)
     write_targets(config, options(tmp_path / "new"), 1.0, said.append)
     record = TargetStore(tmp_path / "new").record_bytes

@@ -22,6 +22,8 @@ class Stream(IntEnum):
     VISITS = 5
     CONTROL = 6
     PARTNER = 7
+    ROWS = 8
+    VERIFY = 9
 
 
 def generator(seed: int, epoch: int, sample_id: int, stream: Stream) -> np.random.Generator:

@@ -74,7 +74,7 @@ _OPERATIONS = {
 _CLASSIC_FILTER = {"shear_x": "bicubic", "shear_y": "bicubic"}  # RandAugment and AutoAugment; the rest is nearest
 
 
-def _signed_step(rng: np.random.Generator, name: str, magnitude: float) -> Step:
+def signed_step(rng: np.random.Generator, name: str, magnitude: float) -> Step:
     """A step of RandAugment and AutoAugment: shears, shifts and enhancements go either way, rotations one way."""
     sign = 1 if rng.random() < 0.5 else -1
     if name in ("color", "contrast", "brightness", "sharpness"):
@@ -104,7 +104,7 @@ class RandAugment:
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[Step, ...]:
         names = [tuple(self.magnitudes)[i] for i in rng.integers(len(self.magnitudes), size=self.num_layers)]
-        return tuple(_signed_step(rng, name, self.magnitudes[name]) for name in names)
+        return tuple(signed_step(rng, name, self.magnitudes[name]) for name in names)
 
     def apply(self, image: np.ndarray, params: Sequence[Step]) -> np.ndarray:
         return run_steps(image, params, self.fill)
@@ -140,10 +140,10 @@ class AutoAugment:
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[Step, ...]:
         pair = self.PAIRS[int(rng.integers(len(self.PAIRS)))]
-        return tuple(_signed_step(rng, name, self._magnitude(name, level))
+        return tuple(signed_step(rng, name, self.level_magnitude(name, level))
                      for probability, name, level in pair if rng.random() < probability)
 
-    def _magnitude(self, name: str, level: int) -> float:
+    def level_magnitude(self, name: str, level: int) -> float:
         low, high = self._RANGES.get(name, (0, 0))
         value = float(np.linspace(low, high, 10)[level])
         return round(value) if name == "posterize" else value
@@ -162,7 +162,7 @@ class TimmAutoAugment:
     """
 
     # Order and weights as in timm: w0 weighs by position.
-    _NAMES = ("autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color",
+    NAMES = ("autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color",
               "contrast", "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y")
     _WEIGHTS = (.025, .005, 0, .3, 0, .005, .005, .025, .005, .005, .025, .2, .2, .1, .1)
     _LARGEST = {"rotate": 30.0, "shear_x": 0.3, "shear_y": 0.3, "translate_x": 0.45, "translate_y": 0.45}
@@ -190,8 +190,8 @@ class TimmAutoAugment:
     def draw(self, rng: np.random.Generator, height: int, width: int) -> tuple[Step, ...]:
         if rng.random() >= self.prob:
             return ()
-        chosen = rng.choice(len(self._NAMES), self.layers, replace=self.weights is None, p=self.weights)
-        return tuple(self._step(rng, self._NAMES[i]) for i in chosen if rng.random() < 0.5)
+        chosen = rng.choice(len(self.NAMES), self.layers, replace=self.weights is None, p=self.weights)
+        return tuple(self._step(rng, self.NAMES[i]) for i in chosen if rng.random() < 0.5)
 
     def _step(self, rng: np.random.Generator, name: str) -> Step:
         strength = rng.normal(self.magnitude, self.deviation) if self.deviation else self.magnitude

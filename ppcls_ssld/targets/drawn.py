@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.augment import AutoAugment, ColorJitter, RandAugment, RandomErasing, TimmAutoAugment, _signed_step
+from ..data.augment import AutoAugment, ColorJitter, RandAugment, RandomErasing, TimmAutoAugment, signed_step
 from ..data.mix import Cutmix, Mixup, OpSampler, build_mix
 from ..data.pixels import CropImage, DecodeImage, NormalizeImage, ResizeImage, ToCHWImage
 from ..data.transforms import PadRandCrop, Padv2, RandCropImage, RandCropImageV2, RandFlipImage, build_transforms
@@ -57,7 +57,7 @@ class _Coin:
 
 
 def _signs(name: str, magnitude: float) -> list[tuple]:
-    return [_signed_step(_Coin(side), name, magnitude) for side in (0.0, 0.75)]
+    return [signed_step(_Coin(side), name, magnitude) for side in (0.0, 0.75)]
 
 
 def _rand_augment(t: RandAugment) -> Fields:
@@ -66,7 +66,7 @@ def _rand_augment(t: RandAugment) -> Fields:
 
 def _auto_augment(t: AutoAugment) -> Fields:
     return _from_table([step for pair in t.PAIRS for _, name, level in pair
-                        for step in _signs(name, t._magnitude(name, level))], 2)
+                        for step in _signs(name, t.level_magnitude(name, level))], 2)
 
 
 def _from_table(steps: Sequence[tuple], most: int) -> Fields:
@@ -81,7 +81,7 @@ def _from_table(steps: Sequence[tuple], most: int) -> Fields:
 
 
 def _timm(t: TimmAutoAugment) -> Fields:
-    kinds = [(name, resample) for name in t._NAMES for resample in t.filters]
+    kinds = [(name, resample) for name in t.NAMES for resample in t.filters]
     return _steps(t.layers, lambda step: (kinds.index((step[0], step[2])) + 1, step[1]),
                   lambda kind, value: (kinds[kind - 1][0], value, kinds[kind - 1][1]))
 

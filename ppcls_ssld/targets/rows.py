@@ -34,7 +34,7 @@ class Rows:
         if shuffle is not None:
             self._half = np.uint64(max(1, -(-(max(samples - 1, 1)).bit_length() // 2)))
             self._mask = np.uint64((1 << int(self._half)) - 1)
-            self._keys = generator(shuffle, 0, 0, Stream.SUBSET).integers(2**64, size=_ROUNDS, dtype=np.uint64)
+            self._keys = generator(shuffle, 0, 0, Stream.ROWS).integers(2**64, size=_ROUNDS, dtype=np.uint64)
 
     def part_rows(self, part: int) -> range:
         return range(part * self.block, self.samples if part == self.parts - 1 else (part + 1) * self.block)
@@ -59,7 +59,7 @@ class Rows:
             views = np.tile(np.arange(self.views), len(rows))
             return np.repeat(rows, self.views), views, np.ones(len(views), bool)
         full = -(-len(rows) // batch_size) * batch_size
-        orders = [generator(self._seed, view, part + 1, Stream.SUBSET).permutation(rows) for view in range(self.views)]
+        orders = [generator(self._seed, view, part + 1, Stream.ROWS).permutation(rows) for view in range(self.views)]
         return (np.concatenate([np.resize(order, full) for order in orders]), np.repeat(np.arange(self.views), full),
                 np.tile(np.arange(full) < len(rows), self.views))
 

@@ -118,7 +118,7 @@ def _recompute(config: RunConfig, store: TargetStore, samples: int, tolerance: f
 
 def _sample(store: TargetStore, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rows, views, which of them to compare): single views, or whole batches where the answers depend on the batch."""
-    rng = generator(store.header["seed"], samples, 0, Stream.CONTROL)
+    rng = generator(store.header["seed"], samples, 0, Stream.VERIFY)
     if store.header["rows"]["order"] == "sample_id":
         count = store.samples * store.views
         addresses = np.sort(rng.choice(count, min(samples, count), replace=False))

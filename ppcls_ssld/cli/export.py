@@ -59,13 +59,15 @@ def _parity_images(config, operations) -> tuple[str, list[np.ndarray]]:
 
 
 def _eval_images(config, _) -> list[np.ndarray]:
+    from ..arch import on_device
     from ..data import EvalReader
 
     if config.DataLoader.Eval is None:
         return []
     loader = config.DataLoader.Eval
     few = replace(loader, num_workers=0, batch_size=min(loader.batch_size, PARITY_IMAGES))
-    return [batch.images for batch in EvalReader(few, config.Arch.class_num, 0, 1, PARITY_IMAGES).batches()]
+    reader = EvalReader(few, config.Arch.class_num, 0, 1, PARITY_IMAGES)
+    return [on_device(batch).numpy() for batch in reader.batches()]
 
 
 def _infer_images(config, operations) -> list[np.ndarray]:

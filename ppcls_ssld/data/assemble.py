@@ -157,17 +157,24 @@ class Assembler:
 
     def _replayed(self, path: str, record: Any, skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
         drawn = self.stored.drawn(record)
-        if drawn is None:  # it could not be read when the targets were written
-            skipped.append(path)
-            return None
+        if drawn is None:
+            raise DataError(f"{path}: has no targets, as it could not be read when they were written; write them again")
         raw = self.dtype is np.uint8
         image = self.pipeline.replay_bytes(self._read(path), path, drawn, raw)
         self._check_shape(image, path)
         if drawn.partner < 0:
             return image, drawn, 1.0
         path = self._path(self.place(drawn.partner))
-        other = self.pipeline.replay_bytes(self._read(path), path,
-                                           Drawn(drawn.partner_transforms, drawn.partner_size), raw)
+        try:
+            other = self.pipeline.replay_bytes(self._read(path), path,
+                                               Drawn(drawn.partner_transforms, drawn.partner_size), raw)
+        except TransformError:
+            raise
+        except DataError:
+            if not self.skip_corrupt:
+                raise
+            skipped.append(path)  # it is the partner that cannot be read
+            return None
         self._check_shape(other, path)
         return self._blended(image, other, drawn)
 

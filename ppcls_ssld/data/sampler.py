@@ -34,17 +34,18 @@ class ImageStream:
     def take(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int64 positions -> (int64 indices of images, int64 passes).
 
-        With weights, turns in place of passes: an image has each turn once, so its visits are augmented differently.
+        With weights, turns in place of passes: an image has each turn at most once and misses few, so that its visits are
+        augmented differently and stored views all have their turn.
         """
         passes, within = np.divmod(positions, self.length)
         indices = within.copy()
         if self._visits is not None:
-            turns = passes * self._visits.most
+            turns = np.empty_like(within)
             for p in np.unique(passes).tolist():
                 mask = passes == p
                 images, repeats = self._weighted_order(p)
                 indices[mask] = images[within[mask]]
-                turns[mask] += repeats[within[mask]]
+                turns[mask] = p * self._visits.most[indices[mask]] + repeats[within[mask]]
             return indices, turns
         if self.shuffle:
             for p in np.unique(passes).tolist():
@@ -73,8 +74,8 @@ class Visits:
     """How often each image comes in a pass: floor or ceil of its weight, its weight on average over passes.
 
     Every pass has `length` visits, the sum of the weights rounded: what is left over their whole parts is sampled
-    systematically (equal steps from one random start), after a change that makes it sum to a whole number. `most`:
-    visits that no image exceeds.
+    systematically (equal steps from one random start), after a change that makes it sum to a whole number. `most`: int64
+    [n], visits of a pass that an image does not exceed.
     """
 
     def __init__(self, weights: np.ndarray):
@@ -83,7 +84,7 @@ class Visits:
             raise ConfigError(f"expected weights of 0 or more that sum to 1 or more, found {weights.min():g} to "
                               f"{weights.max():g} with sum {weights.sum():g}")
         self.length = int(np.rint(weights.sum()))
-        self.most = int(np.ceil(weights.max()))
+        self.most = np.ceil(weights).astype(np.int64)
         self._whole = np.floor(weights).astype(np.int32)
         self._parts = np.flatnonzero(weights > self._whole)
         shares = weights[self._parts] - self._whole[self._parts]

@@ -25,6 +25,7 @@ from .train import Run
 
 WARM_UP = 3  # steps that count for nothing: allocations, kernels chosen, readers filled
 WAITS, TEACHES, CARRIES = 0.05, 0.2, 0.05  # shares of a step from which on advice is given
+KEEPS_UP = 1.2  # a reader this much faster than the step does not hold it up
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def _measure(run: Run, steps: int) -> BenchReport:
     batch = next(batches)
     batches.close()
     network = _network_parts(run, batch, steps)
-    step = _timed("step without the reader", n, steps, _stepper(run, lambda: batch))
-    waits, training = _training(run, steps, n)
+    micro = run.config.Global.update_freq
+    step = _timed("step without the reader", n, steps, lambda: run.step(0, [batch] * micro), micro * n)
+    waits, training = _training(run, steps, n, micro)
     report = BenchReport(n, parallel.world_size(), run.config.Global.device, (*inline, *network), delivered, step,
                          training, waits, ())
     engines = {f"Arch.{role}": (teacher.engine, teacher.reason) for role, teacher in run.task.teachers.items()}
@@ -107,7 +109,7 @@ def _reader_parts(run: Run, n: int, steps: int) -> list[Part]:
     with Archives() as archives:
         reading = _timed("read files", n, steps, lambda: [read_bytes(name, archives) for name in names], len(names))
         encoded = [read_bytes(name, archives) for name in names]
-    decoding = _timed("decode", n, steps, lambda: [pixels.decode(data, name) for data, name in zip(encoded, names)],
+    decoding = _timed("decode whole images", n, steps, lambda: [pixels.decode(data, name) for data, name in zip(encoded, names)],
                       len(names))
     batches = reader.batches(0, WARM_UP + steps)
     whole = _timed("read, decode, augment, stack", n, steps, lambda: next(batches), note="on one core")
@@ -165,29 +167,19 @@ def _network_parts(run: Run, batch: Batch, steps: int) -> list[Part]:
     return parts + [_part(name, n, seconds) for name, seconds in times.items()]
 
 
-def _stepper(run: Run, next_batch: Callable[[], Batch]) -> Callable[[], None]:
-    micro = run.config.Global.update_freq
-
-    def step():
-        for _ in range(micro):
-            run.step(0, [next_batch()])
-
-    return step
-
-
-def _training(run: Run, steps: int, n: int) -> tuple[float, Part]:
+def _training(run: Run, steps: int, n: int, micro: int) -> tuple[float, Part]:
     """(share of waiting for data, whole steps), as training runs: nothing is waited for but the data and the end."""
-    batches: Iterator[Batch] = run.reader.batches(0, WARM_UP + steps)
+    batches: Iterator[Batch] = run.reader.batches(0, (WARM_UP + steps) * micro)
     waited, whole = [], []
     for i in range(WARM_UP + steps):
         start = time.perf_counter()
-        batch = next(batches)
+        group = [next(batches) for _ in range(micro)]
         there = time.perf_counter()
-        run.step(i, [batch])
+        run.step(i, group)
         _wait()
         if i >= WARM_UP:
-            waited.append(there - start)
-            whole.append(time.perf_counter() - start)
+            waited.append((there - start) / micro)
+            whole.append((time.perf_counter() - start) / micro)
     return sum(waited) / sum(whole), _part("training, as it runs", n, whole, f"waits for data {sum(waited) / sum(whole):.0%}")
 
 
@@ -195,19 +187,19 @@ def advice(report: BenchReport, config: RunConfig, engines: Mapping[str, tuple[s
     """What to change, by what stands out. Each sentence names the option. engines: key path -> (engine, why that one)."""
     ms = {part.name: part.ms for part in report.parts}
     loader = config.DataLoader.Train
-    if report.waits > WAITS:
-        alone = ms["read, decode, augment, stack"]
-        needed = -(-alone // report.step.ms)
-        yield (f"{report.waits:.0%} of the time is waiting for images: {loader.num_workers} reader processes deliver "
+    if report.waits > WAITS and report.reader.images_per_s < KEEPS_UP * report.step.images_per_s:
+        needed = -(-ms["read, decode, augment, stack"] // report.step.ms)
+        theirs = "dataset" in config.source.get("DataLoader", {}).get("Train", {})
+        yield (f"{report.waits:.0%} of the time is waiting for images: the reader ({report.reader.note}) delivers "
                f"{report.reader.images_per_s:.0f} images/s, the step could take {report.step.images_per_s:.0f}. "
-               f"About {needed:.0f} cores of this kind would keep up (DataLoader.Train.loader.num_workers); fewer after "
-               "`ppcls-ssld pack`, which shrinks the images once")
+               f"Cores of this kind that would keep up: {needed:.0f} (DataLoader.Train.{'loader.' if theirs else ''}"
+               "num_workers); fewer after `ppcls-ssld pack`, which shrinks the images once")
     if "teacher" in ms and ms["teacher"] > TEACHES * report.step.ms:
         saved = report.step.ms / max(report.step.ms - ms["teacher"], 1e-6)
         yield (f"the teacher takes {ms['teacher'] / report.step.ms:.0%} of a step; with stored answers (`ppcls-ssld targets "
                f"write`, then Global.targets) the step would be up to {saved:.1f} times faster")
         for path, (engine, reason) in engines.items():
-            if "eager" in engine and report.device.startswith("cpu"):
+            if "eager" in engine and "batch_stats" in reason and report.device.startswith("cpu"):
                 yield f"{path} runs layer by layer ({reason}); bn_mode: eval allows the inference engine"
     if ms["copy to the device, normalise"] > CARRIES * report.step.ms:
         yield ("images take long to reach the device; if transforms or Mixup make floats of them, four times the bytes "

@@ -3,7 +3,7 @@
 from . import functional
 from .combine import CombinedLoss
 from .labels import Labels, labelled_mask
-from .sparse import TAILS, SoftTargets
+from .sparse import SoftTargets
 from .terms import LOSSES, Term
 
-__all__ = ["CombinedLoss", "LOSSES", "Labels", "SoftTargets", "TAILS", "Term", "functional", "labelled_mask"]
+__all__ = ["CombinedLoss", "LOSSES", "Labels", "SoftTargets", "Term", "functional", "labelled_mask"]

@@ -9,8 +9,6 @@ import paddle
 
 from ..structs import SparseTargets
 
-TAILS = ("student", "uniform")
-
 
 @dataclass(frozen=True)
 class SoftTargets:

@@ -212,3 +212,16 @@ def test_orders_without_weights_are_those_from_before_there_were_weights():
     assert mixed.batch(5).tolist() == [[0, 4, 1], [0, 1, 1], [1, 2, 1], [1, 17, 1], [1, 11, 1], [1, 13, 1], [1, 12, 1],
                                        [1, 0, 1]]
     assert plain.batch(6).tolist() == [[1, 1, 1], [0, 5, 1], [1, 3, 1], [0, 8, 1], [0, 2, 1], [1, 0, 1]]
+
+
+def test_with_weights_every_turn_of_an_image_comes_at_most_once_and_all_views_have_theirs():
+    """So that views stored for an image, used in turn, are all used, whatever the heaviest image's weight is."""
+    weights = np.array([1, 1, 5, 2.5, 0.5, 4.2])
+    stream = ImageStream(6, 3, 0, True, weights)
+    images, turns = stream.take(np.arange(200 * stream.length))
+    for i in range(6):
+        own = turns[images == i]
+        assert len(set(own.tolist())) == len(own)
+        for views in (2, 5, 7):
+            counts = np.bincount(own % views, minlength=views)
+            assert counts.min() > 0 and (weights[i] % 1 or np.ptp(counts) <= 1)

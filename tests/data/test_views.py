@@ -90,6 +90,17 @@ def test_an_image_that_could_not_be_read_then_is_left_out_now(loader, photos):
     reader = TrainReader(loader(on_corrupt="skip", shuffle=False), 5, seed=3, stored=shelf)
     assert [b.sample_ids.tolist() for b in reader.batches(0, 2)] == [[0, 1, 2, 3], [5, 6, 7]]
     assert list(reader.skipped) == [str(photos / "04.jpg")]
+    with pytest.raises(DataError, match="04.jpg: has no targets.*write them again"):
+        list(TrainReader(loader(shuffle=False), 5, seed=3, stored=shelf).batches(0, 2))
+
+
+def test_a_partner_that_cannot_be_read_is_named_and_not_the_image(loader, photos):
+    shelf = Shelf(every_view(ViewReader(loader(**CUTMIX), 5, seed=3), 1), 1)
+    partner = shelf.rows[0].partner
+    (photos / f"{partner:02d}.jpg").write_bytes(b"no image")
+    reader = TrainReader(loader(on_corrupt="skip", shuffle=False, **CUTMIX), 5, seed=3, stored=shelf)
+    batch = next(reader.batches(0, 1))
+    assert partner != 0 and 0 not in batch.sample_ids and f"{partner:02d}.jpg" in batch.skipped[0]
 
 
 def test_an_image_of_another_size_is_not_what_the_teacher_saw(loader, photos, ugly):

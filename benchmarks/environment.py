@@ -32,7 +32,8 @@ def environment() -> dict[str, Any]:
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.processor()) if Path("/proc/cpuinfo").exists() else ""
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit(), "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "commit": commit(), "python": platform.python_version(),
         "cpu": model, "cores": len(os.sched_getaffinity(0)), "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         **{p: version(p) for p in ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "numpy",
                                    "opencv-python-headless")},

@@ -53,6 +53,23 @@ def _cifar10_mining(report: dict) -> str:
     return "planted copies found: " + ", ".join(f"{kind} {rate:.3f}" for kind, rate in report["planted_recall"].items())
 
 
+def _target_fidelity(report: dict) -> str:
+    (name, found), *_ = report["rows"].items()
+    row = next(r for r in found["by"] if (r["student"], r["k"], r["bits"], r["tail"]) == ("near", 10, 12, "student"))
+    return f"{name}: gradient error at top-10, 12 bits, near the teacher {row['grad_error']:.2%}"
+
+
+def _targets_access(report: dict) -> str:
+    slowest = min(min(row["reads_per_second"]) for row in report["rows"])
+    return f"{report['record_bytes']} bytes a view; at least {slowest:,.0f} reads/s"
+
+
+def _reader(report: dict) -> str:
+    return "; ".join(f"{row['way']} {row['images_per_second']:.0f} images/s, {row['of_paddleclas']['median']:.2f}x PaddleClas"
+                     if row.get("of_paddleclas") else f"{row['way']} {row['images_per_second']:.0f} images/s"
+                     for row in report["rows"])
+
+
 def _trial(report: dict) -> str:
     sides = {run["side"] for run in report["runs"]}
     return ", ".join(f"{side} {100 * statistics.mean(r['top1'] for r in report['runs'] if r['side'] == side):.1f} %"
@@ -62,7 +79,8 @@ def _trial(report: dict) -> str:
 HEADLINES: dict[str, Callable[[dict], str]] = {
     "throughput": _throughput, "step": _step, "cpu_training": _cpu_training, "target_training": _target_training,
     "cifar10_trial": _trial, "near_duplicates": _near_duplicates, "mining_scale": _mining_scale,
-    "cifar10_mining": _cifar10_mining,
+    "cifar10_mining": _cifar10_mining, "target_fidelity": _target_fidelity, "targets_access": _targets_access,
+    "reader": _reader,
     "cifar10_duplicates": lambda r: f"{r['flagged']} pool images flagged, {r['protected images with a copy']} test images with "
                                     "a copy",
     "list_loading": lambda r: f"{r['lines']:,} lines in {r['load_seconds']} s, {r['memory_with_workers_mib']} MiB with "
@@ -83,12 +101,15 @@ def render() -> str:
     rows = []
     for path in RESULTS.glob("*.json"):
         date, commit, name = path.stem.split("_", 2)
-        rows.append((name, date, commit, headline(name, json.loads(path.read_text())), path.name))
+        report = json.loads(path.read_text())
+        when = report["environment"].get("time", date)  # older results know the day alone
+        rows.append((name, when, commit, headline(name, report), path.name))
     lines = ["# Results at a glance", "", "Made by `python benchmarks/summary.py`. Each file holds the settings, the versions and "
              "all single runs.", "", "| benchmark | date | commit | result |", "| --- | --- | --- | --- |"]
-    rows.sort(key=lambda row: row[1:3], reverse=True)
+    rows.sort(key=lambda row: row[1], reverse=True)
     rows.sort(key=lambda row: row[0])
-    lines += [f"| [{name}]({file}) | {date} | {commit} | {text} |" for name, date, commit, text, file in rows]
+    lines += [f"| [{name}]({file}) | {when[:10]} | {commit} | {text} |"
+              for name, when, commit, text, file in rows]
     return "\n".join(lines) + "\n"
 
 

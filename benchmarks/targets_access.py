@@ -33,7 +33,7 @@ CROP_AND_FLIP = [{"name": "RandCropImage", "arguments": {"size": 224}, "version"
 def make(folder: Path, samples: int, views: int, order: str) -> TargetStore:
     block = block_of(samples)
     header = {"format": 1, "samples": {"count": samples, "list": ""}, "class_num": 1000, "transforms": CROP_AND_FLIP,
-              "mix": [], "teacher": [], "temperature": 1.0, "tail": "student", "views": views, "seed": 0,
+              "mix": [], "teacher": [], "temperature": 1.0, "tail": "student", "views": views, "seed": 0, "batch_size": 1,
               "answer": {"k": 10, "bits": 12}, "rows": {"order": order, "block": block}}
     _, layout = open_layout(header)
     header["record"] = {"descr": layout.dtype.descr}

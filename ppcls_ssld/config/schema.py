@@ -42,6 +42,10 @@ class GlobalConfig:
     next_stage: str | None = None  # write the config of the fine-tuning stage here when the run ends
     targets: str | None = None  # folder of stored teacher targets (`targets write`); the teacher is then not loaded
 
+    @property
+    def on_fast_cpu(self) -> bool:
+        return self.fast_cpu and self.device.startswith("cpu")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:

@@ -20,7 +20,6 @@ from ..errors import ConfigError, DataError
 from ..rng import Stream, generator
 from ..structs import Batch
 from .logbook import Logbook
-from .task import on_fast_cpu
 from .train import Run
 
 WARM_UP = 3  # steps that count for nothing: allocations, kernels chosen, readers filled
@@ -66,7 +65,7 @@ def bench(config: RunConfig, steps: int = 20) -> BenchReport:
 
     Raises ConfigError and DataError as training does, and ConfigError for a list without a readable image.
     """
-    if on_fast_cpu(config):
+    if config.Global.on_fast_cpu:
         prepare_process()
     parallel.init(config.Global.device)
     with tempfile.TemporaryDirectory(prefix="bench_") as folder, paddle.utils.unique_name.guard():

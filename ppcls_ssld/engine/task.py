@@ -63,7 +63,7 @@ class DistillationTask:
             networks[network.role] = build_network(network, config.Arch.class_num,
                                                    self.loss.feature_keys.get(network.role, ()))
             self.reports[network.role] = initialise(networks[network.role], network)
-            if on_fast_cpu(config):
+            if config.Global.on_fast_cpu:
                 fast_on_cpu(networks[network.role])
         reads_logits = {role for term in self.loss.terms for role in term.roles if role not in term.feature_keys}
         self.trained = Trained(networks, networks.keys() - reads_logits)
@@ -79,7 +79,7 @@ class DistillationTask:
                     self.loss.feature_keys.get(network.role, ()))
                 self.reports |= reports
                 for teacher in getattr(self.teachers[network.role], "members", (self.teachers[network.role],)):
-                    if on_fast_cpu(config):
+                    if config.Global.on_fast_cpu:
                         fast_on_cpu(teacher.network)
         self.ema = Ema(self.student, config.EMA.decay) if config.EMA else None
         self._amp = config.AMP
@@ -159,10 +159,6 @@ class DistillationTask:
         if not self._amp.use_amp:
             return nullcontext()
         return paddle.amp.auto_cast(level=self._amp.level, dtype=self._amp.dtype)
-
-
-def on_fast_cpu(config: RunConfig) -> bool:
-    return config.Global.fast_cpu and config.Global.device.startswith("cpu")
 
 
 def _synchronised(trained: Trained) -> Trained:

@@ -28,7 +28,7 @@ from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
 from .stored import open_stored
 from ..stop import StopRequest
-from .task import DistillationTask, build_loss, fitted_to_device, on_fast_cpu
+from .task import DistillationTask, build_loss, fitted_to_device
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def train(config: RunConfig) -> TrainResult:
     Raises SsldError subclasses (errors.py lists their exit codes): a user's mistake, a teacher at chance level, a loss
     that is not finite, a full disk, a stop by signal (after saving).
     """
-    settings = prepare_process() if on_fast_cpu(config) else []
+    settings = prepare_process() if config.Global.on_fast_cpu else []
     parallel.init(config.Global.device)
     # Paddle numbers the optimiser's accumulators over the whole process; a run must not depend on an earlier one.
     with paddle.utils.unique_name.guard(), \

@@ -18,10 +18,9 @@ class SoftTargets:
     student   in the shape of the student's own probabilities there, t_j = rest * s_j / (sum of s over the rest). The
               loss then compares k + 1 outcomes, the last one "something else".
 
-    Under either rule t is a distribution over all C classes and the loss is exact for it. Against the true teacher:
-    `student` never exceeds the true value of a divergence (joining outcomes loses information; data-processing
-    inequality) and its gradient is that of the k + 1 outcomes; under both rules the gradient of KL(t||s) with respect to
-    the student's logits, s - t, is right on the k classes and wrong by at most 2 * rest in L1 norm on the others.
+    Under either rule t is a distribution over all C classes, the loss is exact for it, and the gradient of KL(t||s) with
+    respect to the student's logits is off from the true teacher's by at most 2 * rest in L1 norm, on the other classes
+    alone. What else is lost, and the bounds of symmetric KL: targets/answers.py.
 
     classes: int64 [N, k]. log_probs: float32 [N, k]. log_rest: float32 [N]. temperature: at which they were stored.
     """

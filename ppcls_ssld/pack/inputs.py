@@ -12,7 +12,7 @@ import numpy as np
 from ..config.schema import SourceConfig
 from ..data.lists import ImageList, read_folder, read_list
 from ..errors import ConfigError, DataError
-from ..mining.sources import names_of, recognise
+from ..mining.sources import names_of, printable, recognise
 from ..structs import UNLABELLED
 
 _MOST_CLASSES = 2**31 - 1  # a list's own labels are taken as they are
@@ -53,6 +53,9 @@ def open_inputs(path: str, root: str | None = None, delimiter: str = " ", labels
     has one; none drops them; folders makes a class of each folder right below `path`. The order is the one in which a
     reader counts the same list or folder; members of archives are sorted by name.
     """
+    if path.lower().endswith((".yaml", ".yml")) and os.path.isfile(path):
+        raise ConfigError(f"{path}: is a config; name the list in it instead (cls_label_path, with its image_root as "
+                          "--root)")
     source = recognise(path, root)
     if labels == "folders" and source.kind != "folder":
         raise ConfigError(f"{path}: a {source.kind} has no class folders; leave --labels folders out")
@@ -88,7 +91,11 @@ def _has_archives(folder: str) -> bool:
 
 
 def _check_names(images: ImageList) -> None:
-    """DataError when a name cannot stand in a list."""
+    """DataError when a name of an image or of a class cannot stand in a list."""
+    bad = next((name for name in images.class_names if printable(name) != name), None)
+    if bad is not None:
+        raise DataError(f"{images.root}: the class folder {printable(bad)!r} has a line break in its name, or is not "
+                        "UTF-8; rename it")
     if b"\n" in images.buffer or b"\r" in images.buffer:
         bad = next(p for p in map(images.path, range(len(images))) if "\n" in p or "\r" in p)
         raise DataError(f"{bad!r}: the name has a line break in it, and lists have an image a line; rename it")

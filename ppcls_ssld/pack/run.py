@@ -1,14 +1,17 @@
 """Packing from beginning to end: plan, shards, list. Any number of processes and starts end in the same bytes.
 
-    DIR/manifest.json  shard-00000.tar ...  index/  and, when all is done, list.txt  originals.txt  quarantine.csv
+    DIR/manifest.json  shard-00000.tar ...  index/
+    and, when all is done, list.txt  originals.txt  quarantine.csv  classes.txt
 
-Line i of list.txt, and of originals.txt, is image i of the input, so numbers given to images (weights, stored targets)
-stay valid. An image that cannot be read keeps its line and its original's name there.
+Line i of list.txt, and of originals.txt, is image i of the input, so weights of images stay valid. Stored targets do
+not: names and pixels are others; pack first, then write them for list.txt. An image that cannot be read keeps its line
+and its original's name there. With class folders, line i of classes.txt is the name of class i.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +71,9 @@ def pack(inputs: Inputs, config: PackConfig, rank: int = 0, world: int = 1,
     ConfigError when the folder holds a pack of other images or settings, DataError for an image that cannot be read
     (on_corrupt: stop), CheckpointError when the disk is or gets full, StoppedBySignal; the same call goes on.
     """
+    there = next(path for path in (config.output, *config.output.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"--output {config.output}: {there} is not a folder; choose another --output")
     with Stoppable() as stop:
         manifest = config.output / "manifest.json"
         settings = _settings(inputs, config)
@@ -194,6 +200,8 @@ def _finish(inputs: Inputs, config: PackConfig, plan: dict[str, Any], blocks: Bl
     ends = [f" {label}\n" for label in labels] if inputs.labelled else ["\n"] * len(names)
     write_atomic(folder / "list.txt", "".join(name + end for name, end in zip(names, ends)))
     write_atomic(folder / "originals.txt", "".join(f"{name}\n" for name in originals))
+    if inputs.images.class_names:
+        write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in inputs.images.class_names))
     write_csv(folder / "quarantine.csv", ("line", "original", "reason"),
               [(line + 1 if line != "" else "", name, reason) for line, name, reason in skipped])
     summary = Summary(len(inputs), sum(i.copied for i in indexes), len(skipped) - len(inputs.unlistable),

@@ -20,7 +20,8 @@ lower bound (data-processing inequality; it holds for every f-divergence), and s
 tail uniform (v = u): that is of either sign.
 The gradient with respect to the student's logits (temperature 1) is wrong by at most
     r TV(t', v) + m E_s' |log t' - log v|  in L1 norm, TV <= 1;
-its first half, from KL(t||s), is exact on the k classes. E_s' is the mean over the others as the student sees them.
+the first summand is half of what KL(t||s) alone has, whose gradient s - t is wrong by 2 r TV(t', v), at most 2 r, and
+exact on the k classes. E_s' is the mean over the others as the student sees them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import mmap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,29 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..structs import Drawn, SparseTargets
-from .header import check, identity, open_layout, read_header, rows_of
+from .header import identity, open_layout, read_header, rows_of
 from .parts import TRAILER_BYTES, map_part, part_path, part_sizes, readable
 
 
 class TargetStore:
     """Stored views of a list. Memory maps, opened when first read, so that a fork shares them and costs nothing.
 
-    expected: as of `expect`, compared with the header. partial: take whatever there is.
+    partial: take whatever there is.
     header: as in header.json. views, k, class_num, temperature, tail: of it. samples: sample ids are 0 .. samples-1.
     record_bytes: per view. parts: number of part files. missing: those that are not there. digest: text that stands for
-    the header. notices: sentences for the log about what could not be compared.
-    ConfigError: no store, parts missing, or made otherwise than expected. DataError: a part of another size.
+    the header.
+    ConfigError: no store, or parts missing. DataError: a part of another size.
     """
 
-    def __init__(self, folder: Path | str, expected: Mapping[str, Any] | None = None, partial: bool = False):
+    def __init__(self, folder: Path | str, partial: bool = False):
         self.folder = Path(folder)
         self.header = header = read_header(self.folder)
-        self.notices = [] if expected is None else check(header, expected, str(folder))
         self.views: int = header["views"]
         self.class_num: int = header["class_num"]
         self.temperature: float = header["temperature"]
         self.tail: str = header["tail"]
         self.answers, self.layout = open_layout(header)
-        if self.layout.dtype.descr != np.lib.format.descr_to_dtype(_tuples(header["record"]["descr"])).descr:
+        if json.loads(json.dumps(self.layout.dtype.descr)) != header["record"].get("descr"):
             raise ConfigError(f"{self.folder}: record is laid out otherwise than this version does it; use the version "
                               "of ppcls_ssld that wrote it, or write the targets again")
         self.k: int = self.answers.k
@@ -53,11 +52,6 @@ class TargetStore:
             raise ConfigError(f"{folder}: {len(self.missing):,} of {self.parts:,} parts are missing; run `ppcls-ssld "
                               "targets write` with the same --output again, it makes them")
         self._maps: list[mmap.mmap | None] = [None] * self.parts
-
-    @classmethod
-    def open(cls, folder: Path | str) -> TargetStore:
-        """A complete store."""
-        return cls(folder)
 
     def describe(self) -> str:
         """One line for the log."""
@@ -106,6 +100,12 @@ class TargetStore:
         """What chance decided about one view; None for an image that could not be read when it was written."""
         return self.layout.drawn(record)
 
+    def image_checksum(self, sample_id: int) -> int:
+        """CRC-32 of an image's encoded bytes when it was written; 0 where it could not be read."""
+        row = int(self.rows.of(np.array([sample_id], np.int64))[0])
+        part = min(row // self.rows.block, self.parts - 1)
+        return int(self.image_checksums(part)[row - self.rows.part_rows(part).start])
+
     def image_checksums(self, part: int) -> np.ndarray:
         """uint32 CRC-32 of the encoded bytes of each image of a part, in rows; 0 where it could not be read."""
         start = len(self.rows.part_rows(part)) * self.views * self.record_bytes
@@ -118,10 +118,3 @@ class TargetStore:
     def _open(self, part: int) -> mmap.mmap:
         self._maps[part] = map_part(self.folder, part, self.part_bytes(part), self.identity)
         return self._maps[part]
-
-
-def _tuples(descr: Any) -> Any:
-    """A dtype's description as it was before JSON made lists of its tuples."""
-    if isinstance(descr, str):
-        return descr
-    return [(field[0], _tuples(field[1]), *(tuple(shape) for shape in field[2:])) for field in descr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,18 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import parallel
-from ..arch import build_frozen
 from ..config.schema import RunConfig
 from ..data import ViewReader
 from ..data.files import Archives, read_bytes
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..rng import Stream, generator
 from .answers import largest_step, log_softmax
-from .header import HEADER, check, expect, read_header, teacher_of
+from .header import HEADER, check, expect, read_header
 from .parts import is_intact, part_path, write_atomic
 from .store import TargetStore
-from .write import Views
+from .write import Views, load_teacher, prepare
 
 TOLERANCE = 0.01  # of a probability, beside what the stored bits lose: engines, devices, libraries round differently
 
@@ -62,7 +61,9 @@ def verify_targets(folder: str, config: RunConfig, temperature: float, samples: 
     accept: take the transforms as they are now, if the answers agree: their hash goes to the header's `accepted`.
     Errors: ConfigError (made for another run), DataError (damaged, replaced images, answers beyond the tolerance).
     """
-    parallel.set_device(config.Global.device)
+    if samples < 1 or not 0 <= tolerance < math.inf:
+        raise ConfigError(f"expected --samples from 1 and --tolerance from 0, found {samples} and {tolerance:g}")
+    prepare(config)
     store = TargetStore(folder)
     verify_parts(store)
     say(f"{store.parts:,} parts have their checksums")
@@ -82,14 +83,13 @@ def verify_targets(folder: str, config: RunConfig, temperature: float, samples: 
                         f"are {found.allowed:.2g} (--tolerance {tolerance:g} and what {store.answers.bits} bits lose); "
                         "is it the same teacher, and are transforms and libraries those of then? Else write "
                         "the targets again")
-    if accept:
+    if accept and expected["code"] is not None:
         _accept(Path(folder), expected["code"])
     return found
 
 
 def _recompute(config: RunConfig, store: TargetStore, samples: int, tolerance: float) -> Verified:
-    teacher, _ = build_frozen(teacher_of(config), config.Arch.class_num, config.Global.image_shape,
-                              config.Global.device)
+    teacher, _ = load_teacher(config)
     reader = ViewReader(config.DataLoader.Train, config.Arch.class_num, store.header["seed"], stored=store)
     rows, views, counts = _sample(store, samples)
     probabilities, logs, agree, replaced = [], [], [], []
@@ -102,10 +102,8 @@ def _recompute(config: RunConfig, store: TargetStore, samples: int, tolerance: f
             logs.append(np.where(wanted > np.log(1e-3), np.abs(stored - wanted), 0.0).ravel())
             # The likeliest of a tie is a matter of rounding.
             agree.append(wanted[:, 0] >= log_probs.max(1) - 1e-4)
-            for row, sample in dict(zip(rows[places].tolist(), ids.tolist())).items():
-                part = min(row // store.rows.block, store.parts - 1)
-                crc = store.image_checksums(part)[row - store.rows.part_rows(part).start]
-                if zlib.crc32(read_bytes(reader.name(sample), archives)) != crc:
+            for sample in dict.fromkeys(ids.tolist()):
+                if zlib.crc32(read_bytes(reader.name(sample), archives)) != store.image_checksum(sample):
                     replaced.append(reader.name(sample))
     if not probabilities:
         raise DataError(f"{store.folder}: none of the views asked for can be read; is the root folder right?")

@@ -22,7 +22,8 @@ import paddle
 from tqdm import tqdm
 
 from .. import __version__, parallel
-from ..arch import Ensemble, Teacher, build_frozen, logits_of, on_device
+from ..arch import (Ensemble, LoadReport, Teacher, build_frozen, fast_on_cpu, logits_of, on_device,
+                    prepare_process)
 from ..config.schema import RunConfig
 from ..data import ViewReader
 from ..data.files import Archives, read_bytes
@@ -58,7 +59,7 @@ def write_targets(config: RunConfig, options: WriteOptions, temperature: float, 
     StoppedBySignal. In each case the same call goes on from there.
     """
     _check(config, options)
-    parallel.set_device(config.Global.device)
+    prepare(config)
     rank, world = parallel.rank(), parallel.world_size()
     say = say if rank == 0 else lambda text: None
     with StopRequest() as stop:
@@ -69,12 +70,11 @@ def write_targets(config: RunConfig, options: WriteOptions, temperature: float, 
             _prepare(folder, header, say)
         while not (folder / HEADER).is_file():
             _wait(stop)
-        check(read_header(folder), header, str(folder))
+        _check_same(folder, header)
         store = TargetStore(folder, partial=True)
         mine = [part for part in store.missing if part % world == rank]
         if mine:
-            teacher, reports = build_frozen(teacher_of(config), config.Arch.class_num, config.Global.image_shape,
-                                            config.Global.device)
+            teacher, reports = load_teacher(config)
             for role, report in reports.items():
                 say(f"{role}: {report.summary() if report else 'nothing loaded'}")
             say(f"engine {teacher.engine} ({teacher.reason})")
@@ -85,6 +85,23 @@ def write_targets(config: RunConfig, options: WriteOptions, temperature: float, 
         if rank == 0:
             remove_leftovers(folder)
             say(f"complete: {TargetStore(folder).describe()}")
+
+
+def prepare(config: RunConfig) -> None:
+    """This process, before Paddle computes anything in it."""
+    if config.Global.on_fast_cpu:
+        prepare_process()
+    parallel.set_device(config.Global.device)
+
+
+def load_teacher(config: RunConfig) -> tuple[Teacher | Ensemble, dict[str, LoadReport | None]]:
+    """The frozen network as training runs it, and by role what its weights files gave."""
+    teacher, reports = build_frozen(teacher_of(config), config.Arch.class_num, config.Global.image_shape,
+                                    config.Global.device)
+    if config.Global.on_fast_cpu:
+        for member in getattr(teacher, "members", (teacher,)):
+            fast_on_cpu(member.network)
+    return teacher, reports
 
 
 class Views:
@@ -123,9 +140,11 @@ def amp_of(config: RunConfig) -> str | None:
 
 
 def _check(config: RunConfig, options: WriteOptions) -> None:
-    if options.views < 1 or options.tail not in TAILS or (options.block is not None and options.block < 1):
-        raise ConfigError("expected 1 or more views and images of a part and a tail of "
-                          f"{' or '.join(TAILS)}, found {options}")
+    for flag, value in (("--views", options.views), ("--top-k", options.top_k), ("--block", options.block)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{flag}: expected 1 or more, found {value}")
+    if options.tail not in TAILS:
+        raise ConfigError(f"--tail: expected {' or '.join(TAILS)}, found {options.tail}")
     if config.DataLoader.Train is None:
         raise ConfigError("DataLoader.Train: missing; its images and transforms are those that targets are stored for")
 
@@ -146,6 +165,11 @@ def _header(config: RunConfig, options: WriteOptions, temperature: float, reader
     return complete(expected, config, options.views, options.top_k, options.bits, options.tail, block, amp_of(config))
 
 
+def _check_same(folder: Path, header: dict[str, Any]) -> None:
+    """`record` follows from the other fields, which say what differs."""
+    check(read_header(folder), {key: value for key, value in header.items() if key != "record"}, str(folder))
+
+
 def _prepare(folder: Path, header: dict[str, Any], say: Callable[[str], None]) -> None:
     """Header on disk, and room for what is still to come."""
     try:
@@ -154,10 +178,12 @@ def _prepare(folder: Path, header: dict[str, Any], say: Callable[[str], None]) -
         if not there and part_sizes(folder):
             raise ConfigError(f"{folder}: holds part files without their {HEADER}; choose another --output, or delete "
                               "them")
+    except (FileExistsError, NotADirectoryError) as e:
+        raise ConfigError(f"{folder}: is a file, or lies below one; --output is to be a folder") from e
     except OSError as e:
         raise CheckpointError(f"{folder}: cannot be made ({e.strerror}); choose another --output") from e
     if there:
-        check(read_header(folder), header, str(folder))
+        _check_same(folder, header)
     else:
         made_with = {"ppcls_ssld": __version__, "paddle": paddle.__version__, "numpy": np.__version__,
                      "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

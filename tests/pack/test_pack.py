@@ -259,3 +259,39 @@ def test_the_command_packs_and_says_what_to_put_into_the_config(photos, tmp_path
     for wrong, word in ((["--shard-size", "big"], "1GiB"), (["--quality", "0"], "--quality from 1"),
                         (["--labels", "folders"], "no class folders")):
         assert main(command + wrong) == 2 and word in capsys.readouterr().err
+
+
+def test_class_folders_leave_the_names_of_their_classes(photos, packed, tmp_path):
+    (photos / "list.txt").unlink()
+    (photos / "n1b").mkdir()  # a class without images counts
+    inputs = open_inputs(str(photos), labels="folders")
+    pack(inputs, PackConfig(tmp_path / "named", ENCODING), say=lambda text: None)
+    names = (tmp_path / "named" / "classes.txt").read_text("utf-8").splitlines()
+    assert names == ["n0", "n1", "n1b", "n2"]
+    originals = (tmp_path / "named" / "originals.txt").read_text("utf-8").splitlines()
+    labels = [int(line.split()[-1]) for line in (tmp_path / "named" / "list.txt").read_text("utf-8").splitlines()]
+    assert [os.path.relpath(path, photos).split("/")[0] for path in originals] == [names[label] for label in labels]
+    assert not (packed("plain", photos) / "classes.txt").exists()
+
+
+def test_a_class_folder_whose_name_breaks_the_line_is_refused(photos):
+    (photos / "list.txt").unlink()
+    (photos / "a\nb").mkdir()
+    with pytest.raises(DataError, match="class folder .* has a line break in its name"):
+        open_inputs(str(photos), labels="folders")
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_in_the_place_of_the_folder_is_a_user_s_mistake(photos, tmp_path, capsys, below):
+    (tmp_path / "file").write_text("mine")
+    assert main(["pack", str(photos / "list.txt"), "--output", str(tmp_path / "file" / below)]) == 2
+    said = capsys.readouterr().err
+    assert "file is not a folder; choose another --output" in said and "free" not in said
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["train.yaml", "train.YML"])
+def test_a_config_is_not_taken_for_a_list(tmp_path, name):
+    (tmp_path / name).write_text("Global:\n  epochs: 3\n")
+    with pytest.raises(ConfigError, match=f"{name}: is a config; name the list in it"):
+        open_inputs(str(tmp_path / name))

@@ -11,12 +11,17 @@ from ppcls_ssld.targets import TargetStore, check, expect, header, read_header
 
 from world import NORMALIZE, changed
 
+FLIP = {"RandFlipImage": {"flip_code": 1}}
 CROP = {"RandCropImage": {"size": 32, "scale": [0.5, 1.0]}}
+
+
+def compare(folder, expected):
+    return check(read_header(folder), expected, str(folder))
 
 
 def test_a_store_fits_the_config_that_it_was_made_with(write):
     folder, config = write()
-    assert check(read_header(folder), expect(config, 1.0), str(folder)) == []
+    assert compare(folder, expect(config, 1.0)) == []
 
 
 @pytest.mark.parametrize("field,change", [
@@ -37,22 +42,22 @@ def test_a_store_fits_the_config_that_it_was_made_with(write):
 def test_what_differs_is_named(write, tree, field, change):
     folder, _ = write()
     with pytest.raises(ConfigError, match=r"targets were not made for this run: .*\b" + field.replace(".", r"\.")):
-        TargetStore(folder, expect(resolve(changed(tree, **change)), 1.0))
+        compare(folder, expect(resolve(changed(tree, **change)), 1.0))
 
 
 def test_another_temperature_is_named(write):
     folder, config = write()
     with pytest.raises(ConfigError, match="temperature is 1.0 there, 4.0 here"):
-        TargetStore(folder, expect(config, 4.0))
+        compare(folder, expect(config, 4.0))
 
 
 def test_other_weights_are_named_and_absent_ones_reported(write, folder, tree):
     store, _ = write()
     other = resolve(changed(tree, Arch__Teacher__pretrained=str(folder / "teacher2.pdparams")))
     with pytest.raises(ConfigError, match="teacher.0.weights is [0-9a-f]{32} there, [0-9a-f]{32} here"):
-        TargetStore(store, expect(other, 1.0))
+        compare(store, expect(other, 1.0))
     gone = resolve(changed(tree, Arch__Teacher__pretrained="/nowhere/teacher.pdparams"))
-    notice, = TargetStore(store, expect(gone, 1.0)).notices
+    notice, = compare(store, expect(gone, 1.0))
     assert "weights of teacher.0 are not at hand" in notice
 
 
@@ -65,7 +70,7 @@ def test_another_list_is_named_but_not_another_root_label_or_name(write, folder,
     def fits(text, **changes):
         new.write_text("\n".join(text) + "\n")
         first = {**sources[0], "list": str(new), **changes}
-        return TargetStore(store, expect(resolve(changed(tree, DataLoader__Train__sources=[first, sources[1]])), 1.0))
+        return compare(store, expect(resolve(changed(tree, DataLoader__Train__sources=[first, sources[1]])), 1.0))
 
     fits(lines)
     fits([line.split()[0] for line in lines], labelled=False, name="elsewhere", root="/nowhere")
@@ -79,7 +84,7 @@ def test_transforms_that_make_other_pixels_are_named(write, monkeypatch):
     apply = transforms.RandCropImage.apply
     monkeypatch.setattr(transforms.RandCropImage, "apply", lambda self, *args: 255 - apply(self, *args))
     with pytest.raises(ConfigError, match="code is .* targets verify DIR -c FILE --accept"):
-        TargetStore(folder, expect(config, 1.0))
+        compare(folder, expect(config, 1.0))
 
 
 def test_the_version_of_a_transform_is_compared(write, monkeypatch):
@@ -88,7 +93,7 @@ def test_the_version_of_a_transform_is_compared(write, monkeypatch):
     make, version = drawn._TRANSFORMS[transforms.RandCropImage]
     monkeypatch.setitem(drawn._TRANSFORMS, transforms.RandCropImage, (make, version + 1))
     with pytest.raises(ConfigError, match=r"transforms.1.version is 1 there, 2 here"):
-        TargetStore(folder, expect(config, 1.0))
+        compare(folder, expect(config, 1.0))
 
 
 def test_another_format_and_no_store_at_all_are_refused(write, tmp_path):
@@ -96,14 +101,14 @@ def test_another_format_and_no_store_at_all_are_refused(write, tmp_path):
     tree = json.loads((folder / "header.json").read_text())
     (folder / "header.json").write_text(json.dumps({**tree, "format": 2}))
     with pytest.raises(ConfigError, match="format is 2, this version reads 1"):
-        TargetStore(folder)
+        read_header(folder)
     with pytest.raises(ConfigError, match="expected a folder that `ppcls-ssld targets write` made"):
-        TargetStore(tmp_path)
+        read_header(tmp_path)
 
 
 def test_seed_views_and_engine_are_no_business_of_training(write, tree):
     folder, _ = write()
-    TargetStore(folder, expect(resolve(changed(tree, Global__seed=77, Arch__Teacher__engine="auto",
+    compare(folder, expect(resolve(changed(tree, Global__seed=77, Arch__Teacher__engine="auto",
                                                DataLoader__Train__batch_size=3)), 1.0))
 
 
@@ -117,15 +122,92 @@ def test_an_ensemble_is_recorded_with_its_shares(write, folder, tree):
     assert found[0]["weights"] != found[1]["weights"]
     twice = [{**members[0], "weight": 3}, members[1]]
     with pytest.raises(ConfigError, match=r"teacher.0.share"):
-        TargetStore(store, expect(resolve(changed(tree, Arch__Teacher={**teacher, "teachers": twice})), 1.0))
+        compare(store, expect(resolve(changed(tree, Arch__Teacher={**teacher, "teachers": twice})), 1.0))
+
+
+@pytest.mark.parametrize("ops,field", [
+    ([{"DecodeImage": {}}, {"RandCropImage": {"size": 32}}, FLIP, NORMALIZE], r"transforms.1.arguments.scale is"),
+    ([{"DecodeImage": {}}, CROP, NORMALIZE], "transforms is"),
+])
+def test_other_transforms_are_named_without_the_pixels_that_follow_from_them(write, tree, ops, field):
+    """Accepting other pixels would then be the wrong advice: `--accept` refuses too."""
+    folder, _ = write()
+    other = expect(resolve(changed(tree, DataLoader__Train__transform_ops=ops)), 1.0)
+    with pytest.raises(ConfigError, match=field) as refused:
+        compare(folder, other)
+    assert "--accept" not in str(refused.value) and "code is" not in str(refused.value)
+
+
+def test_transforms_that_no_test_image_fits_are_a_notice_and_not_equal(write):
+    folder, config = write()
+    known, expected = read_header(folder), expect(config, 1.0)
+    for found, wanted in ((None, expected["code"]), (expected["code"], None), (None, None)):
+        notice, = check({**known, "code": found}, {**expected, "code": wanted}, "there")
+        assert notice.startswith("there: no test image fits the transforms")
+
+
+def code(*ops):
+    from ppcls_ssld.config.schema import LoaderConfig
+    return header.code_digest(LoaderConfig((), tuple(ops)))
+
+
+def test_a_list_that_no_test_image_fits_has_no_hash():
+    assert code({"CropImage": {"size": 4000}}) is None
+
+
+def test_another_decoder_is_noticed_by_any_list(monkeypatch):
+    from ppcls_ssld.data import pixels
+    lists = [[CROP], [{"DecodeImage": {}}, CROP], [{"Padv2": {"size": 32, "fill_value": 0}}]]
+    before = [code(*ops) for ops in lists]
+    assert None not in before and before == [code(*ops) for ops in lists]
+    decode = pixels.decode
+    monkeypatch.setattr(pixels, "decode", lambda *args: decode(*args) ^ 1)
+    assert all(code(*ops) != was for ops, was in zip(lists, before))
+
+
+def test_decoding_at_a_fraction_is_noticed_at_any_size_of_crop(monkeypatch):
+    from ppcls_ssld.data import reduced
+    for size in (32, 224):
+        crop = {"RandCropImage": {"size": size}}
+        whole, parts = code({"DecodeImage": {}}, crop), code({"DecodeImage": {"reduced": True}}, crop)
+        assert whole != parts
+        with monkeypatch.context() as patch:
+            patch.setattr(reduced, "_FACTORS", (4, 2))
+            assert code({"DecodeImage": {"reduced": True}}, crop) != parts
+            assert code({"DecodeImage": {}}, crop) == whole
+
+
+def test_a_damaged_header_is_refused_in_words(write):
+    folder, _ = write(views=1)
+    text = (folder / "header.json").read_text()
+    for path, value in [
+        ("samples", None), ("samples", {}), ("samples.count", 0), ("views", "5"), ("views", 0), ("views", True),
+        ("class_num", 4.0), ("tail", "long"), ("temperature", "1"), ("transforms", {}), ("transforms.1", "RandCropImage"),
+        ("transforms.1.name", 7), ("transforms.1.arguments", []), ("teacher.0.share", None), ("teacher.0", []),
+        ("answer", []), ("answer.bits", "12"), ("answer.bits", 11), ("answer.k", 9), ("rows.order", "sorted"),
+        ("rows.block", -8), ("record", []), ("record.descr", None), ("record.descr", [["check", "u9"]]), ("seed", -1),
+    ]:
+        tree = node = json.loads(text)
+        *parents, leaf = [int(key) if key.isdigit() else key for key in path.split(".")]
+        for key in parents:
+            node = node[key]
+        node[leaf] = value
+        (folder / "header.json").write_text(json.dumps(tree))
+        with pytest.raises(ConfigError):
+            TargetStore(folder)
+
+
+def test_a_header_of_nothing_but_its_format_is_refused_by_what_is_missing(tmp_path):
+    (tmp_path / "header.json").write_text('{"format": 1}')
+    with pytest.raises(ConfigError, match="samples is null, expected a table; the file is damaged"):
+        read_header(tmp_path)
 
 
 def test_the_test_images_show_what_every_kind_of_list_does():
-    from ppcls_ssld.config.schema import LoaderConfig
     lists = [[CROP], [{"CropImage": {"size": 224}}],
              [{"Padv2": {"size": 32, "fill_value": 0}}, {"RandCropImageV2": {"size": 24}}]]
-    digests = {header.code_digest(LoaderConfig((), tuple(ops))) for ops in lists}
-    assert len(digests) == 3 and "unknown" not in digests
+    digests = {code(*ops) for ops in lists}
+    assert len(digests) == 3 and None not in digests
 
 
 def test_the_list_s_hash_sees_where_names_end_but_not_where_sources_do():

@@ -1,8 +1,10 @@
 """Reading what was written: the right record, quickly refused when it is not."""
 
 import multiprocessing
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,22 +125,22 @@ def test_missing_and_foreign_and_short_parts_are_refused(write):
     assert TargetStore(folder, partial=True).missing == [1]
 
 
-def test_other_tools_can_read_the_records_with_numpy_alone(write):
-    """As docs/targets.md shows it."""
-    import json
-
-    folder, _ = write(views=2)
-    header = json.loads((folder / "header.json").read_text())
-
-    def dtype(descr):
-        return descr if isinstance(descr, str) else [(f[0], dtype(f[1]), *map(tuple, f[2:])) for f in descr]
-
-    record = np.dtype(dtype(header["record"]["descr"]))
-    records = np.memmap(folder / "part-00001.targets", record, mode="r", shape=(8, 2))
+@pytest.mark.parametrize("block,mode", [(8, "eval"), (100, "eval"), (8, "batch_stats")],
+                         ids=["parts", "less_than_a_block", "shuffled"])
+def test_other_tools_can_read_the_records_as_the_document_shows_it(write, monkeypatch, block, mode):
+    folder, _ = write("targets", block=block, Arch__Teacher__bn_mode=mode)
     store = TargetStore(folder)
-    assert records[3, 1].tobytes() == store.read(np.array([11]), np.array([1])).tobytes()
-    assert records.dtype.itemsize == header["record"]["bytes"] == store.record_bytes
-    assert set(records.dtype.names) == set(header["notes"])
+    document = (Path(__file__).parents[2] / "docs" / "targets.md").read_text(encoding="utf-8")
+    (folder.parent / "shown.py").write_text(document.split("```python\n")[1].split("```")[0])
+    monkeypatch.chdir(folder.parent)
+    shown = runpy.run_path("shown.py")
+    parts = [shown["records"](part) for part in range(shown["header"]["rows"]["parts"])]
+    places = store.rows.samples_of(np.arange(26))
+    ids, views = np.repeat(places, 2), np.tile([0, 1], 26)
+    assert b"".join(part.tobytes() for part in parts) == store.read(ids, views).tobytes()
+    assert parts[0].dtype.itemsize == shown["header"]["record"]["bytes"] == store.record_bytes
+    assert set(parts[0].dtype.names) == set(shown["header"]["notes"])
+    assert (places.tolist() == list(range(26))) == (mode == "eval")
 
 
 def test_an_imagenet_record_with_crop_and_flip_fits_48_bytes_at_any_number_of_bits():

@@ -9,7 +9,7 @@ import yaml
 
 from ppcls_ssld.cli.main import main
 from ppcls_ssld.errors import ConfigError, DataError
-from ppcls_ssld.targets import TargetStore, expect, header, read_header, verify_targets
+from ppcls_ssld.targets import TargetStore, check, expect, header, read_header, verify_targets
 from ppcls_ssld.targets.write import Views
 
 
@@ -29,6 +29,13 @@ def test_what_was_just_written_is_right(write, bn_mode, bits):
 def test_more_samples_than_there_are_means_all(write):
     folder, config = write()
     assert quietly(folder, config, samples=1000).views == 52
+
+
+@pytest.mark.parametrize("flags", [{"samples": -3}, {"samples": 0}, {"tolerance": -1.0}, {"tolerance": float("nan")}])
+def test_numbers_that_make_no_sense_are_refused_by_their_flag(write, flags):
+    folder, config = write()
+    with pytest.raises(ConfigError, match="expected --samples from 1 and --tolerance from 0, found"):
+        quietly(folder, config, **flags)
 
 
 def test_a_damaged_part_is_named(write):
@@ -74,7 +81,8 @@ def test_new_transforms_are_accepted_only_when_asked_and_when_the_answers_agree(
     assert "accepted" not in read_header(folder)
     quietly(folder, config, accept=True)
     assert read_header(folder)["accepted"] == ["new"]
-    store = TargetStore(folder, expect(config, 1.0))
+    assert check(read_header(folder), expect(config, 1.0), "there") == []
+    store = TargetStore(folder)
     store.read(np.array([1]), np.array([0]))  # parts still belong to the header
 
 
@@ -92,6 +100,8 @@ def test_commands_write_verify_and_tell(tree, tmp_path, capsys):
     assert "9 views again: probabilities differ by" in capsys.readouterr().out
     assert main([*write, "--bits", "8"]) == 2
     assert "answer.bits is 12 there, 8 here" in capsys.readouterr().err
+    assert main([*write[:-4], "--views", "0"]) == 2
+    assert "--views: expected 1 or more, found 0" in capsys.readouterr().err
     cold = ["-o", "Loss.Train.0.SymmetricKL.temperature=1"]
     assert main(["targets", "verify", str(folder), "-c", str(config), *cold]) == 2
     assert "temperature is 2.0 there, 1.0 here" in capsys.readouterr().err

@@ -188,6 +188,49 @@ def test_a_folder_made_otherwise_is_refused_by_the_field_that_differs(write, tre
     assert parts(folder) == before
 
 
+def test_what_follows_from_another_field_is_not_named_beside_it(write):
+    folder, config = write()
+    with pytest.raises(ConfigError, match="answer.bits is 12 there, 8 here. make the config agree"):
+        write_targets(config, options(folder, bits=8), 1.0, lambda text: None, stop_here)
+
+
+@pytest.mark.parametrize("values,said", [({"views": 0}, "--views: expected 1 or more, found 0"),
+                                         ({"block": 0}, "--block: expected 1 or more, found 0"),
+                                         ({"top_k": 0}, "--top-k: expected 1 or more, found 0"),
+                                         ({"tail": "long"}, "--tail: expected student or uniform, found long")])
+def test_an_option_that_makes_no_sense_is_refused_by_its_flag(tree, tmp_path, values, said):
+    with pytest.raises(ConfigError, match=f"^{said}$"):
+        write_targets(resolve(tree), options(tmp_path / "new", **values), 1.0)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_in_the_place_of_the_folder_is_a_user_s_mistake(tree, tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file, or lies below one; --output is to be a folder"):
+        write_targets(resolve(tree), options(tmp_path / "file" / below), 1.0, lambda text: None)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_eager_teacher_answers_with_the_fast_kernels_where_training_does(tree, folder, tmp_path, fast):
+    from ppcls_ssld.arch.cpu import MatmulConv2D
+    found = []
+
+    def look_at(teacher):
+        members = getattr(teacher, "members", (teacher,))
+        found.extend(any(isinstance(layer, MatmulConv2D) for layer in m.network.sublayers()) for m in members)
+        raise Enough
+
+    members = [{"name": "PPLCNet_x0_25", "pretrained": str(folder / f"teacher{i}.pdparams")} for i in (1, 2)]
+    ensemble = {"name": "Ensemble", "bn_mode": "eval", "engine": "eager", "teachers": members}
+    for i, teacher in enumerate((tree["Arch"]["Teacher"], ensemble)):
+        config = resolve(changed(tree, Arch__Teacher=teacher, Global__fast_cpu=fast))
+        with pytest.raises(Enough):
+            write_targets(config, options(tmp_path / str(i)), 1.0, lambda text: None, look_at)
+    assert found == [fast] * 3
+
+
 def test_what_is_complete_is_left_alone_without_loading_the_teacher(write):
     folder, config = write()
     write_targets(config, options(folder), 1.0, lambda text: None, stop_here)
@@ -237,7 +280,7 @@ def test_batch_statistics_come_from_full_mixed_batches_and_change_the_answer(wri
     finally:
         module.Views._logits = logits
     assert {len(set(ids.tolist())) for ids in seen} == {5}
-    assert len({frozenset(ids.tolist()) for ids in seen}) > 0.8 * len(seen)  # parts of 5 and 6 images meet again by chance
+    assert len({frozenset(ids.tolist()) for ids in seen}) > 0.8 * len(seen)  # 6 images meet again
     plain, mixed = TargetStore(write("plain", views=3)[0]), TargetStore(folder)
     ids = np.arange(26)
     a, b = (store.targets(store.read(ids, 0 * ids)).log_probs for store in (plain, mixed))

@@ -82,7 +82,7 @@ def main() -> None:
     args.cifar, args.teacher, args.output = args.cifar.resolve(), args.teacher.resolve(), args.output.resolve()
     args.output.mkdir(parents=True, exist_ok=True)
     lines = (args.cifar / "train_list.txt").read_text().splitlines()[:IMAGES]
-    (args.output / "images.txt").write_text("".join(f"{line.split()[0]}\n" for line in lines))
+    (args.output / "images.txt").write_text("".join(f"{line.rsplit(" ", 1)[0]}\n" for line in lines))
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = list(pool.map(lambda job: run_one(*job, args), [(arm, s) for s in args.seeds for arm in args.arms]))
     summary = {}

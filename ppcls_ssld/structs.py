@@ -26,7 +26,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Normalization:
-    """What is left to do with uint8 images: (image * scale - mean) / std per channel, in float32; scale 1/255 as a rule."""
+    """What is left to do with uint8 images: (image * scale - mean) / std per channel, in float32."""
 
     scale: float
     mean: tuple[float, float, float]
@@ -37,10 +37,10 @@ class Normalization:
 class Drawn:
     """What chance decided about one view of an image: plain numbers, enough to make the same pixels again.
 
-    transforms: per transform of the list what it drew, None for a deterministic one. size: (height, width) of the decoded
-    image. Mixup/Cutmix: partner, the sample_id of the other image (-1 without); partner_transforms and partner_size, the
-    same of its view; mix, what was drawn for the two: Mixup's share (float), Cutmix's box (left, top, right, bottom), or an
-    OpSampler's (index of its operator, one of these); None without a partner.
+    transforms: per transform of the list what it drew, None for a deterministic one. size: (height, width) of the
+    decoded image. Mixup/Cutmix: partner, the sample_id of the other image (-1 without); partner_transforms and
+    partner_size, the same of its view; mix, what was drawn for the two: Mixup's share (float), Cutmix's box (left, top,
+    right, bottom), or an OpSampler's (index of its operator, one of these); None without a partner.
     """
 
     transforms: tuple

@@ -12,5 +12,6 @@ from .teacher import Teacher, build_teacher
 from .weights import LoadReport, assign, head_keys, initialise, load_weights, read_arrays, read_named_arrays
 
 __all__ = ["Ema", "Ensemble", "LoadReport", "Teacher", "assign", "backbone_names", "batch_norms", "build_embedder",
-           "build_frozen", "build_network", "build_teacher", "check_name", "fast_on_cpu", "freeze", "head_keys", "initialise", "known_class_num",
+           "build_frozen", "build_network", "build_teacher", "check_name", "fast_on_cpu", "freeze",
+           "head_keys", "initialise", "known_class_num",
            "load_weights", "logits_of", "on_device", "prepare_process", "read_arrays", "read_named_arrays", "train_mode"]

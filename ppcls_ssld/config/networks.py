@@ -4,7 +4,8 @@ PaddleClas, two networks    Arch: {name: DistillationModel, models: [{Teacher: {
 PaddleClas, one network     Arch: {name: MobileNetV3_large_x1_0, class_num: 1000, ...}; its role is "Student"
 ours                        Arch: {class_num: 10, Teacher: {name: ..., bn_mode: ...}, Student: {name: ...}}
 
-In the last one a teacher can be several: Teacher: {name: Ensemble, bn_mode: eval, teachers: [{name: ..., pretrained: ..., weight: 1}, ...]}
+In the last one a teacher can be several:
+    Teacher: {name: Ensemble, bn_mode: eval, teachers: [{name: ..., pretrained: ..., weight: 1}, ...]}
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def _ensemble(role: str, model: Section, frozen: bool) -> _Found:
     if len(members) < 2:
         fail(model.at("teachers"), "expected a list of two or more `{name: ..., pretrained: ..., weight: 1.0}`")
     if len(class_nums) > 1:
-        fail(model.at("teachers"), f"class_num differs between them ({', '.join(map(str, sorted(map(str, class_nums))))})")
+        fail(model.at("teachers"), f"class_num differs between them ({', '.join(sorted(map(str, class_nums)))})")
     model.done()
     network = NetworkConfig(role, ENSEMBLE, frozen=True, members=tuple(members), **values)
     return _Found(network, class_nums.pop(), model.path)

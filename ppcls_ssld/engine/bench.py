@@ -108,8 +108,8 @@ def _reader_parts(run: Run, n: int, steps: int) -> list[Part]:
     with Archives() as archives:
         reading = _timed("read files", n, steps, lambda: [read_bytes(name, archives) for name in names], len(names))
         encoded = [read_bytes(name, archives) for name in names]
-    decoding = _timed("decode whole images", n, steps, lambda: [pixels.decode(data, name) for data, name in zip(encoded, names)],
-                      len(names))
+    decoding = _timed("decode whole images", n, steps,
+                      lambda: [pixels.decode(data, name) for data, name in zip(encoded, names)], len(names))
     batches = reader.batches(0, WARM_UP + steps)
     whole = _timed("read, decode, augment, stack", n, steps, lambda: next(batches), note="on one core")
     return [reading, decoding, whole]
@@ -143,10 +143,11 @@ def _network_parts(run: Run, batch: Batch, steps: int) -> list[Part]:
     images = on_device(batch)
     taught = task.teach(batch, images)
     scale = run.scaler.scale if run.scaler else lambda loss: loss
+    n_labelled = float(max(1, (batch.labels >= 0).sum()))
     state: dict = {}
 
     def forward():
-        state["loss"] = task.losses(batch, images, taught, float(n), float(max(1, (batch.labels >= 0).sum())))[0]["loss"]
+        state["loss"] = task.losses(batch, images, taught, float(n), n_labelled)[0]["loss"]
 
     def backward():
         scale(state["loss"]).backward()
@@ -179,7 +180,8 @@ def _training(run: Run, steps: int, n: int, micro: int) -> tuple[float, Part]:
         if i >= WARM_UP:
             waited.append((there - start) / micro)
             whole.append((time.perf_counter() - start) / micro)
-    return sum(waited) / sum(whole), _part("training, as it runs", n, whole, f"waits for data {sum(waited) / sum(whole):.0%}")
+    waits = sum(waited) / sum(whole)
+    return waits, _part("training, as it runs", n, whole, f"waits for data {waits:.0%}")
 
 
 def advice(report: BenchReport, config: RunConfig, engines: Mapping[str, tuple[str, str]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What decoder, transforms and mix make of test images, as one hash: it changes with the pixels, whatever changes them."""
+"""What decoder, transforms and mix make of test images, as one hash, which changes when the pixels do."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def main() -> None:
     args = parser.parse_args()
     args.cifar, args.teacher, args.output = args.cifar.resolve(), args.teacher.resolve(), args.output.resolve()
     args.output.mkdir(parents=True, exist_ok=True)
-    lines = (args.cifar / "train_list.txt").read_text().splitlines()[:IMAGES]
-    (args.output / "images.txt").write_text("".join(f"{line.rsplit(" ", 1)[0]}\n" for line in lines))
+    lines = [line.rsplit(" ", 1)[0] for line in (args.cifar / "train_list.txt").read_text().splitlines()[:IMAGES]]
+    (args.output / "images.txt").write_text("".join(f"{path}\n" for path in lines))
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = list(pool.map(lambda job: run_one(*job, args), [(arm, s) for s in args.seeds for arm in args.arms]))
     summary = {}

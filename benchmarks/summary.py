@@ -11,7 +11,6 @@ import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

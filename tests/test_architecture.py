@@ -4,9 +4,10 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FREE = {"structs", "rng", "registry", "errors", "stop"}  # every room may use these
+FREE = {"structs", "rng", "registry", "errors", "stop", "atomic"}  # every room may use these
 MAY_IMPORT = {
-    "structs": set(), "rng": set(), "errors": set(), "stop": set(), "registry": {"errors"}, "inference": {"errors"}, "parallel": set(),
+    "structs": set(), "rng": set(), "errors": set(), "stop": set(), "registry": {"errors"},
+    "atomic": {"errors"}, "inference": {"errors"}, "parallel": set(),
     "config": set(),
     "arch": {"config", "inference"}, "loss": {"config"}, "data": {"config"}, "optim": {"config"}, "metric": {"config"},
     "export": {"arch", "config", "data", "inference"},

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ppcls_ssld.arch import read_arrays
 from ppcls_ssld.config import resolve
@@ -58,6 +59,17 @@ def cut_after(monkeypatch, steps):
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(TrainStep, "__call__", step)
+
+
+def cut_and_resumed(tree, monkeypatch):
+    """(an unbroken run of 10 steps, the same cut off after 7 and resumed)."""
+    whole = run(tree)
+    cut = changed(tree, Global__output_dir=whole.output_dir + "_cut")
+    with monkeypatch.context() as patch:
+        cut_after(patch, 7)
+        with pytest.raises(Cut):
+            run(cut)
+    return whole, run(changed(cut, Global__checkpoints="auto"))
 
 
 def same_arrays(a, b):

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle.nn import functional as F
 
 _LARGEST_MATRIX = 1 << 24  # elements of a depthwise layer's matrix, which the backward pass keeps: 64 MiB
 Geometry = tuple[int, int, int, int, int, int, int, int]  # height, width, kernel h, w, stride h, w, padding h, w

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import paddle
 
 from .. import parallel
 from ..arch import Teacher, logits_of, on_device

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomic
 from ..config.mine import MineConfig, SelectConfig
 from ..data.files import split_member
 from ..errors import ConfigError, DataError
 from .listing import Listing
-from .outputs import write_atomic, write_csv, write_list
+from .outputs import write_csv, write_list
 from .select import RandomControl, Selection, Selector, budget, not_listed, scores_of, weights
 from .sources import names_in_list
 

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..atomic import write_atomic
 
 _ENDS_IN_NUMBER = re.compile(r"\s[+-]?\d+$")
-
-
-def write_atomic(path: Path, text: str) -> Path:
-    """Write a text file that is whole or not there. CheckpointError (disk) when it cannot be written."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(new, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.is_dir() else 0
-        raise CheckpointError(f"{path}: cannot be written ({e.strerror or e}; {free:,.0f} MiB free there); free some "
-                              "space or choose another --output, then start the same command again") from e
-    return path
 
 
 def write_list(path: Path, names: Iterable[str], form: str, root: str | None) -> Path:

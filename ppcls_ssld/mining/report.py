@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import write_atomic
 from . import report_classes
-from .outputs import write_atomic
 from .report_classes import Chosen, chosen_shown, scores_at_ranks
 from .report_pairs import STAGES, Pair, pair_groups, shortlist
 from .report_pictures import Pictures

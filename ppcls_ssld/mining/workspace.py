@@ -19,11 +19,12 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import parallel
+from ..atomic import write_atomic
 from ..config.mine import MineConfig, PoolSource, dump_mine
 from ..errors import CheckpointError, ConfigError
 from .blocks import Blocks, Stoppable, share, stream
 from .listing import Listing, write_listing
-from .outputs import write_atomic, write_json
+from .outputs import write_json
 
 ALGORITHM = 2  # raised when the same settings would give other evidence
 

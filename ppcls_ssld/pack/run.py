@@ -24,10 +24,11 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import __version__
+from ..atomic import write_atomic
 from ..data.files import Archives
 from ..errors import CheckpointError, ConfigError, DataError
 from ..mining.blocks import Blocks, Stoppable, share, stream
-from ..mining.outputs import write_atomic, write_csv, write_json
+from ..mining.outputs import write_csv, write_json
 from .encode import Encoding, Packed, pack_image
 from .inputs import Inputs
 from .shards import Index, names_in, read_index, shard_name, stored_bytes, write_shard

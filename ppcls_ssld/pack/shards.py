@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..atomic import write_atomic
 from ..data.files import member_name
 from ..errors import CheckpointError, ConfigError
-from ..mining.outputs import write_atomic
 from .encode import Packed
 
 _BLOCK = 512  # of a tar archive

@@ -10,11 +10,11 @@ import hashlib
 import mmap
 import os
 import re
-import shutil
 import struct
 from pathlib import Path
 
-from ..errors import CheckpointError, DataError
+from ..atomic import write_atomic
+from ..errors import DataError
 
 _MAGIC = b"SSLDTGT1"
 _TRAILER = struct.Struct("<8s16sQ32s")
@@ -46,30 +46,6 @@ def write_part(folder: Path, part: int, content: bytes, identity: bytes) -> None
     digest.update(start)
     path = part_path(folder, part)
     write_atomic(path, content, start + digest.digest())
-
-
-def write_atomic(path: Path, *pieces: bytes) -> None:
-    """Write a file that is whole or not there. CheckpointError (disk)."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(new, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as e:
-        free = ""
-        if path.parent.is_dir():
-            new.unlink(missing_ok=True)
-            free = f"; {readable(shutil.disk_usage(path.parent).free)} free there"
-        raise CheckpointError(f"{path}: could not be written ({e.strerror or e}{free}). The parts before it are "
-                              "intact: make room, then run the same command again; it goes on from there") from e
 
 
 def remove_leftovers(folder: Path) -> None:

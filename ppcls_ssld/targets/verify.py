@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomic
 from ..config.schema import RunConfig
 from ..data import ViewReader
 from ..data.files import Archives, read_bytes
@@ -18,7 +19,7 @@ from ..errors import ConfigError, DataError
 from ..rng import Stream, generator
 from .answers import largest_step, log_softmax
 from .header import HEADER, check, expect, read_header
-from .parts import is_intact, part_path, write_atomic
+from .parts import is_intact, part_path
 from .store import TargetStore
 from .write import Views, load_teacher, prepare
 

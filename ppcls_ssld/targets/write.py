@@ -24,6 +24,7 @@ from tqdm import tqdm
 from .. import __version__, parallel
 from ..arch import (Ensemble, LoadReport, Teacher, build_frozen, fast_on_cpu, logits_of, on_device,
                     prepare_process)
+from ..atomic import write_atomic
 from ..config.schema import RunConfig
 from ..data import ViewReader
 from ..data.files import Archives, read_bytes
@@ -32,7 +33,7 @@ from ..stop import StopRequest
 from ..structs import Batch
 from .answers import TAILS
 from .header import HEADER, check, complete, expect, read_header, teacher_of
-from .parts import part_sizes, readable, remove_leftovers, write_atomic, write_part
+from .parts import part_sizes, readable, remove_leftovers, write_part
 from .record import NOTES
 from .rows import MOST_PARTS, block_of
 from .store import TargetStore

@@ -10,10 +10,9 @@ import yaml
 
 from ppcls_ssld.arch import read_arrays
 from ppcls_ssld.engine.checkpoint import TrainState, load_checkpoint, save_checkpoint
-from ppcls_ssld.engine.step import TrainStep
 from ppcls_ssld.errors import EXIT_STOPPED, ConfigError
 
-from world import Cut, changed, cut_after, rows, run, same_arrays, student
+from world import Cut, changed, cut_after, cut_and_resumed, rows, run, same_arrays, student
 
 
 VARIANTS = {
@@ -30,13 +29,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cut_in_mid_epoch_and_resumed_equals_unbroken(tree, monkeypatch, variant):
     tree = changed(tree, Global__epochs=2, Global__save_steps=2, Global__eval_during_train=True, **VARIANTS[variant])
-    whole = run(tree)
-    cut = changed(tree, Global__output_dir=whole.output_dir + "_cut")
-    with monkeypatch.context() as patch:
-        cut_after(patch, 7)
-        with pytest.raises(Cut):
-            run(cut)
-    resumed = run(changed(cut, Global__checkpoints="auto"))
+    whole, resumed = cut_and_resumed(tree, monkeypatch)
     assert rows(resumed.output_dir) == rows(whole.output_dir)
     assert rows(resumed.output_dir, "eval") == rows(whole.output_dir, "eval")
     assert same_arrays(student(resumed.output_dir, 10), student(whole.output_dir, 10))

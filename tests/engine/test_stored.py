@@ -11,7 +11,7 @@ from ppcls_ssld.engine import task
 from ppcls_ssld.errors import ConfigError
 from ppcls_ssld.targets import WriteOptions, write_targets
 
-from world import Cut, changed, cut_after, rows, run, same_arrays, student
+from world import changed, cut_and_resumed, rows, run, same_arrays, student
 
 
 @pytest.fixture
@@ -69,13 +69,7 @@ def test_the_teacher_is_not_built_and_its_weights_need_not_be_there(tree, stored
 @pytest.mark.parametrize("changes", [{}, MIX, {"DataLoader__Train__num_workers": 2}])
 def test_cut_and_resumed_equals_unbroken(tree, stored, no_teacher, monkeypatch, changes):
     config = stored(changed(tree, Global__epochs=2, Global__save_steps=2, **changes), top_k=2, bits=8)
-    whole = run(config)
-    cut = changed(config, Global__output_dir=whole.output_dir + "_cut")
-    with monkeypatch.context() as patch:
-        cut_after(patch, 7)
-        with pytest.raises(Cut):
-            run(cut)
-    resumed = run(changed(cut, Global__checkpoints="auto"))
+    whole, resumed = cut_and_resumed(config, monkeypatch)
     assert rows(resumed.output_dir) == rows(whole.output_dir)
     assert same_arrays(student(resumed.output_dir, 10), student(whole.output_dir, 10))
 

@@ -148,7 +148,7 @@ def test_a_full_disk_stops_with_what_is_written_intact(write, tmp_path, monkeypa
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    said = r"part-00001.targets: could not be written \(No space left.*iB free"
+    said = r"part-00001.targets: cannot be written \(No space left.*iB free"
     with pytest.raises(CheckpointError, match=said) as failed:
         write_targets(config, options(tmp_path / "new"), 1.0, lambda text: None)
     assert failed.value.exit_code == 4 and sorted(os.listdir(tmp_path / "new")) == ["header.json", "part-00000.targets"]

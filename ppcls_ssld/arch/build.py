@@ -12,6 +12,7 @@ from ..config.schema import NetworkConfig
 from ..errors import ConfigError
 from ..registry import nearest
 from . import paddleclas
+from .strides import set_output_stride
 
 Outputs = Mapping[str, paddle.Tensor]  # "logits" [N, C] and the taps asked for
 
@@ -44,6 +45,8 @@ def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = (
     for key in arguments:
         if key not in known:
             raise ConfigError(f"{where}: {config.name} has no argument '{key}'{nearest(key, known)}")
+    if config.output_stride:
+        set_output_stride(network, config.output_stride, f"{where}.output_stride")
     if taps:
         _add_taps(network, sorted({*taps, *(arguments.get("return_patterns") or ())}), where)
     return network

@@ -21,8 +21,8 @@ class Limit:
     allows: Callable[[Any], bool]
 
 
-def one_of(*names: str) -> Limit:
-    return Limit("one of " + ", ".join(names), lambda v: v in names)
+def one_of(*names: str | int) -> Limit:
+    return Limit("one of " + ", ".join(map(str, names)), lambda v: v in names)
 
 
 POSITIVE_INTEGER = Limit("a positive integer", lambda v: v > 0)
@@ -50,7 +50,13 @@ LIMITS: dict[type, dict[str, Limit]] = {
         "targets": NOT_EMPTY,
     },
     ArchConfig: {"class_num": POSITIVE_INTEGER},
-    NetworkConfig: {"name": NOT_EMPTY, "bn_mode": one_of(*BN_MODES), "engine": one_of(*ENGINES), "weight": POSITIVE},
+    NetworkConfig: {
+        "name": NOT_EMPTY,
+        "bn_mode": one_of(*BN_MODES),
+        "engine": one_of(*ENGINES),
+        "output_stride": one_of(1, 2, 4, 8, 16, 32),
+        "weight": POSITIVE,
+    },
     OptimizerConfig: {
         "l2": NOT_NEGATIVE,
         "clip_norm": POSITIVE,

@@ -106,7 +106,7 @@ def _network(role: str, model: Section, name: str, frozen: bool | None = None, w
         return _ensemble(role, model, frozen)
     class_num = model.value("class_num", int, limit=_CLASS_NUM)
     pretrained = _pretrained(model.take("pretrained") or weights, model.at("pretrained"))
-    values = model.fields(NetworkConfig, "use_ssld", "bn_mode", "engine", "allow_partial")
+    values = model.fields(NetworkConfig, "use_ssld", "bn_mode", "engine", "output_stride", "allow_partial")
     if values.get("engine") == "inference" and not frozen:
         fail(model.at("engine"), f"inference is for a frozen network, and {role} is trained; leave it out")
     if values.get("engine") == "inference" and values.get("bn_mode", "batch_stats") == "batch_stats":

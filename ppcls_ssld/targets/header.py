@@ -71,7 +71,7 @@ def expect(config: RunConfig, temperature: float, lists: Sequence[ImageList] | N
         "class_num": config.Arch.class_num,
         "transforms": recorded[:own], "mix": recorded[own:],
         "code": code_digest(loader),
-        "teacher": [{"name": n.name, "arguments": plain(n.arguments), "weights": weights_digest(n),
+        "teacher": [{"name": n.name, "arguments": _arguments(n), "weights": weights_digest(n),
                      "bn_mode": n.bn_mode, "share": n.weight / sum(m.weight for m in teacher.members or (teacher,))}
                     for n in teacher.members or (teacher,)],
         "temperature": float(temperature),
@@ -212,6 +212,11 @@ def list_digest(lists: Sequence[ImageList]) -> str:
             starts, lengths = images.starts[start:start + _CHUNK], images.lengths[start:start + _CHUNK]
             digest.update(b"".join(images.buffer[s:s + n] + b"\n" for s, n in zip(starts.tolist(), lengths.tolist())))
     return digest.hexdigest()
+
+
+def _arguments(network: NetworkConfig) -> dict[str, Any]:
+    """What makes the network's answers besides its name and weights."""
+    return {**plain(network.arguments), **({"output_stride": network.output_stride} if network.output_stride else {})}
 
 
 def weights_digest(network: NetworkConfig) -> str | None:

@@ -50,13 +50,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """inputs: name -> {"what": text, "default": text or absent}. prepare: arguments of a script to run once, before."""
+    """inputs: name -> {"what": text, "default": text or absent}. prepare: arguments of a script to run once, before.
+
+    like: a table whose inputs, prepare and seeds this one takes. set: what all rows share; a row's own values go on top.
+    """
 
     name: str
     title: str
     rows: tuple[Row, ...]
     what: str = ""
     source: str = ""
+    like: str | None = None
+    set: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     prepare: Sequence[str] = ()
     seeds: Sequence[int] = (0,)
@@ -75,7 +80,11 @@ class Table:
 def load_table(path: Path) -> Table:
     """SystemExit with the file and the key for anything unknown, missing or contradictory."""
     tree = yaml.safe_load(path.read_text())
-    rows = [_made(Row, entry, f"{path.name}: rows.{i}") for i, entry in enumerate(tree.pop("rows", []))]
+    if "like" in tree:
+        other = load_table(path.with_name(f"{tree['like']}.yaml"))
+        tree = {"inputs": other.inputs, "prepare": other.prepare, "seeds": other.seeds, **tree}
+    rows = [_made(Row, {**entry, "set": {**tree.get("set", {}), **entry.get("set", {})}}, f"{path.name}: rows.{i}")
+            for i, entry in enumerate(tree.pop("rows", []))]
     table = _made(Table, {"name": path.stem, "rows": tuple(rows), **tree}, path.name)
     names = [row.row for row in rows]
     if len(set(names)) < len(names):

@@ -140,12 +140,12 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], output:
     asked = _overrides(settings(row, inputs))
     needed = {kind: last_weights(other) for kind, other in _needed(table, row, seed, output).items()}
     if "teacher" in needed:
-        asked.append(f"Arch.Teacher.pretrained={needed['teacher']}")
+        asked += _overrides({"Arch.Teacher.pretrained": str(needed["teacher"])})
     if row.targets:
-        asked.append(f"Global.targets={_stored(row, config, asked, output, threads)}")
+        asked += _overrides({"Global.targets": str(_stored(row, config, asked, output, threads))})
     if "init" in needed:
         arch = "Arch.Student" if "Student" in load_config(config).source["Arch"] else "Arch"
-        asked.append(f"{arch}.pretrained={needed['init']}")
+        asked += _overrides({f"{arch}.pretrained": str(needed["init"])})
     asked.append(f"Global.seed={seed}")
     began = environment()
     commits = folder.with_name(f"{folder.name}.commits")
@@ -237,7 +237,7 @@ def _result(results: Path, table: str, row: str, seed: int) -> Path:
 
 
 def _overrides(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in values.items()]
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def _filled(value: Any, inputs: Mapping[str, str]) -> Any:

@@ -1,0 +1,133 @@
+"""The table runner: what a table says is what is trained, once, and goes on after an interruption."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import rows
+from benchmarks.rows import ROOT, TABLES, _overrides, load_table, settings, work
+from benchmarks.runs import curve, last_weights
+from ppcls_ssld.config import load_config
+from ppcls_ssld.demo.digits import digit_images
+from ppcls_ssld.engine.task import build_loss
+
+TRAINED = sorted(path for path in TABLES.glob("*.yaml") if path.stem != "released")
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda p: p.stem)
+def test_every_row_of_a_shipped_table_resolves_to_a_run(path, tmp_path):
+    table = load_table(path)
+    inputs = {**{name: str(tmp_path) for name in table.inputs}, "output": str(tmp_path)}
+    for row in table.rows:
+        config = load_config(ROOT / row.config, _overrides(settings(row, inputs)))
+        teachers = [network for network in config.Arch.networks if network.frozen]
+        assert build_loss(config).needs_labels == (not teachers or row.row == "labels_too"), row.row
+        missing = [key for key, value in settings(row, inputs).items() if isinstance(value, str) and "{" in value]
+        assert not missing, f"{row.row}: no input fills {missing}"
+
+
+IMAGES = {"train_list": 50_000, "labelled": 5_000, **{f"{kind}_{n}k": n * 1_000 for kind in ("mined", "random") for n in (5, 15, 45)}}
+
+
+@pytest.mark.parametrize("name", ["cifar10_ladder", "cifar10_losses", "cifar10_data", "cifar10_bn_mode", "cifar10_resnet50"])
+def test_rows_that_are_compared_see_equally_many_views(name):
+    table = load_table(TABLES / f"{name}.yaml")
+
+    def steps(row):
+        config = load_config(ROOT / row.config, _overrides(settings(row, {"output": "o", "cifar": "c", "teacher": "t"})))
+        images = sum(IMAGES[Path(source.list).stem] for source in config.DataLoader.Train.sources)
+        return min(config.Global.max_steps or 10**9, config.Global.epochs * -(-images // 128))
+
+    for pair in table.compare:
+        if pair["what"] not in ("more views", "fine-tuning"):
+            assert steps(table.row(pair["of"])) == steps(table.row(pair["against"])), pair
+
+
+def test_a_table_with_an_unknown_key_row_or_config_is_refused(tmp_path):
+    good = {"title": "t", "rows": [{"row": "a", "what": "w", "config": "configs/cifar10/ladder/supervised.yaml"}]}
+
+    def refusal(change):
+        tree = json.loads(json.dumps(good))
+        change(tree)
+        path = tmp_path / "table.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        with pytest.raises(SystemExit) as found:
+            load_table(path)
+        return str(found.value)
+
+    assert "unknown colour" in refusal(lambda t: t["rows"][0].update(colour="red"))
+    assert "unknown row_s" in refusal(lambda t: t.update(row_s=[]))
+    assert "builds on 'b'" in refusal(lambda t: t["rows"][0].update(init="b"))
+    assert "no file x.yaml" in refusal(lambda t: t["rows"][0].update(config="x.yaml"))
+    assert "two rows" in refusal(lambda t: t["rows"].append(t["rows"][0]))
+    assert "names no two rows" in refusal(lambda t: t.update(compare=[{"of": "a", "against": "b"}]))
+
+
+def test_a_curve_keeps_the_last_loss_and_every_evaluation(tmp_path):
+    lines = [{"kind": "train", "images_seen": 10 * i, "loss": 1 / (i + 1)} for i in range(500)]
+    lines += [{"kind": "eval", "images_seen": 5000, "top1": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    points = curve(tmp_path)
+    assert len(points) <= 61 and points[-2] == {"views": 4990, "loss": 0.002} and points[-1] == {"views": 5000, "top1": 0.5}
+
+
+@pytest.fixture
+def little_table(tmp_path, monkeypatch):
+    """Two rows on digits: a teacher from labels, and its student from stored answers, which starts from the teacher."""
+    images = digit_images(tmp_path / "digits", seed=0)
+    for name, items in (("train", images.labelled), ("test", images.test[:40])):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{item.path} {item.label}\n" for item in items))
+    small = {"Global.epochs": 2, "Global.eval_interval": 1, "Global.teacher_check_images": 0, "DataLoader.Train.batch_size": 25,
+             "Global.print_batch_step": 1, "DataLoader.Train.sources.0.list": "{digits}/../train.txt",
+             "DataLoader.Eval.sources.0.list": "{digits}/../test.txt"}
+    name = "MobileNetV3_small_x0_35"
+    tree = {"title": "t", "inputs": {"digits": {"what": "d"}}, "set": small, "rows": [
+        {"row": "labels", "what": "w", "config": "configs/cifar10/ladder/supervised.yaml", "set": {"Arch.name": name}},
+        {"row": "distilled", "what": "w", "config": "configs/cifar10/ladder/distilled.yaml", "teacher": "labels",
+         "init": "labels", "targets": {"name": "few", "views": 1, "top_k": 10, "bits": 16},
+         "set": {"Arch.Teacher.name": name, "Arch.Teacher.output_stride": 16, "Arch.Student.name": name}}]}
+    path = tmp_path / "little.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return load_table(path), tmp_path
+
+
+def train(table, folder, seeds=(0,)):
+    work(table, table.jobs(seeds=seeds), {"digits": str(folder / "digits")}, folder / "out", folder / "results", 1, 1)
+    return {path.stem: json.loads(path.read_text()) for path in sorted((folder / "results" / table.name).glob("*.json"))}
+
+
+@pytest.mark.end_to_end
+def test_rows_are_trained_in_order_once_and_by_two_processes_as_by_one(little_table):
+    table, folder = little_table
+    helper = multiprocessing.get_context("spawn").Process(target=train, args=(table, folder))
+    helper.start()
+    found = train(table, folder)
+    helper.join()
+    assert helper.exitcode == 0 and set(found) == {"labels_seed0", "distilled_seed0"}
+    assert all(row["steps"] == 4 and row["images"] == 40 and row["views"] == 100 for row in found.values())
+    assert found["distilled_seed0"]["settings"]["Arch.Student.name"] == "MobileNetV3_small_x0_35"
+    log = (folder / "out" / "little" / "distilled_seed0.log").read_text()
+    assert last_weights(folder / "out" / "little" / "labels_seed0").parent.name == "00000004"
+    assert "its answers come from" in log and log.count("done: 4 steps") == 1
+    before = {name: (folder / "results" / "little" / f"{name}.json").stat().st_mtime_ns for name in found}
+    train(table, folder)
+    assert before == {name: (folder / "results" / "little" / f"{name}.json").stat().st_mtime_ns for name in found}
+
+
+def test_a_result_of_other_settings_is_not_taken_for_the_rows(little_table):
+    table, folder = little_table
+    path = folder / "results" / "little" / "labels_seed0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**rows._identity(table.row("labels")), "settings": {"Global.epochs": 3}, "top1": 0.9}))
+    with pytest.raises(SystemExit, match="is of other settings than the table asks for"):
+        train(table, folder)
+
+
+def test_a_row_that_builds_on_an_untrained_one_says_which(little_table):
+    table, folder = little_table
+    with pytest.raises(SystemExit, match="init is the student of little's labels_seed0.*train that row"):
+        work(table, table.jobs(["distilled"]), {"digits": str(folder / "digits")}, folder / "out", folder / "results", 1, 1)
+    assert not list(Path(folder / "out" / "little").glob("*.log"))

@@ -22,6 +22,7 @@ import yaml
 from benchmarks.environment import environment
 from benchmarks.runs import ROOT, curve, last_weights, run_logged, train_once
 from ppcls_ssld.config import load_config
+from ppcls_ssld.config.schema import RunConfig
 
 TABLES = ROOT / "benchmarks" / "tables"
 RESULTS = ROOT / "benchmarks" / "results" / "rows"
@@ -34,7 +35,8 @@ class Row:
     init: the row whose student after its last step (same seed) this one starts from; `table:row` for another table's.
     teacher: the row whose student (of its first seed) teaches. targets: {name, views, top_k, bits}: the teacher's answers
     are stored first, once for all rows and seeds, of any table, that give the same name.
-    expected: {"top1": share, "source": text}, published. seeds: instead of the table's.
+    batch: images of an optimiser step over all processes, where the learning rate was made for it; fewer processes take
+    more micro-steps. expected: {"top1": share, "source": text}, published. seeds: instead of the table's.
     """
 
     row: str
@@ -44,6 +46,7 @@ class Row:
     init: str | None = None
     teacher: str | None = None
     targets: Mapping[str, Any] | None = None
+    batch: int | None = None
     expected: Mapping[str, Any] | None = None
     seeds: Sequence[int] | None = None
 
@@ -132,6 +135,16 @@ def settings(row: Row, inputs: Mapping[str, str]) -> dict[str, Any]:
     return {key: _filled(value, inputs) for key, value in row.set.items()}
 
 
+def micro_steps(row: Row, config: RunConfig, processes: int) -> int:
+    """Global.update_freq with which `processes` make the row's batch; SystemExit when they cannot."""
+    each = config.DataLoader.Train.batch_size
+    if row.batch % (each * processes):
+        possible = [n for n in range(1, row.batch // each + 1) if row.batch % (each * n) == 0]
+        raise SystemExit(f"{row.row}: {processes} processes of {each} images do not make its {row.batch} images a step, for "
+                         f"which the learning rate is; take --processes {', '.join(map(str, possible))}")
+    return row.batch // (each * processes)
+
+
 def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], output: Path, results: Path, threads: int,
            processes: int) -> None:
     folder = output / table.name / f"{row.row}_seed{seed}"
@@ -146,7 +159,9 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], output:
     if "init" in needed:
         arch = "Arch.Student" if "Student" in load_config(config).source["Arch"] else "Arch"
         asked += _overrides({f"{arch}.pretrained": str(needed["init"])})
-    asked.append(f"Global.seed={seed}")
+    if row.batch:
+        asked += _overrides({"Global.update_freq": micro_steps(row, load_config(config, asked), processes)})
+    asked += _overrides({"Global.seed": seed})
     began = environment()
     commits = folder.with_name(f"{folder.name}.commits")
     with open(commits, "a") as file:
@@ -216,7 +231,7 @@ def _named(reference: str, table: Table) -> tuple[str, str]:
 def _identity(row: Row) -> dict[str, Any]:
     """What makes a result this row's: a JSON that says otherwise is of another row."""
     return {"config": row.config, "settings": dict(row.set), "init": row.init, "teacher": row.teacher,
-            "targets": dict(row.targets) if row.targets else None}
+            "targets": dict(row.targets) if row.targets else None, "batch": row.batch}
 
 
 def _known(table: Table, row: Row, seed: int, results: Path) -> bool:

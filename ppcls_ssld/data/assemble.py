@@ -75,13 +75,15 @@ class Assembler:
         todo = [(key, self._path(key), self._rng(key, Stream.AUGMENT) if records is None else None)
                 for key in keys.tolist()]
         for row, (key, path, rng) in enumerate(todo):
-            view = self._view(key, path, rng, None if records is None else records[row], skipped)
+            place = out[len(kept)] if out is not None and self.dtype is np.uint8 else None
+            view = self._view(key, path, rng, None if records is None else records[row], place, skipped)
             if view is None:
                 continue
             image, what, share = view
             if out is None:
                 out = np.empty((len(keys), *self.image_shape), self.dtype)
-            out[len(kept)] = image
+            if image is not place:
+                out[len(kept)] = image
             kept.append(row)
             drawn.append(what)
             partners.append(what.partner)
@@ -110,13 +112,13 @@ class Assembler:
             return None
         return self.stored.read(self._offsets[keys[:, 0]] + keys[:, 1], keys[:, 2] % self.stored.views)
 
-    def _view(self, key: list[int], path: str, rng: np.random.Generator | None, record: Any,
+    def _view(self, key: list[int], path: str, rng: np.random.Generator | None, record: Any, out: np.ndarray | None,
               skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
         """(image, what was drawn, its share in the mix) of one key; None when it is skipped."""
         try:
             if record is not None:
-                return self._replayed(path, record, skipped)
-            image, drawn = self._opened(path, rng)
+                return self._replayed(path, record, out, skipped)
+            image, drawn = self._opened(path, rng, out)
             self._check_shape(image, path)
             if not self.record or self.mix is None:
                 return image, drawn, 1.0
@@ -129,8 +131,9 @@ class Assembler:
             skipped.append(path)
             return None
 
-    def _opened(self, path: str, rng: np.random.Generator) -> tuple[np.ndarray, Drawn]:
-        return self.pipeline.from_bytes(self._read(path), path, rng, raw=self.dtype is np.uint8)
+    def _opened(self, path: str, rng: np.random.Generator,
+                out: np.ndarray | None = None) -> tuple[np.ndarray, Drawn]:
+        return self.pipeline.from_bytes(self._read(path), path, rng, self.dtype is np.uint8, out)
 
     def _mixed(self, key: list[int], image: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, Drawn, float]:
         """The image with a partner of its own, recorded; the partner may be any image of any source."""
@@ -155,12 +158,13 @@ class Assembler:
         drawn = replace(drawn, partner=partner, partner_transforms=theirs.transforms, partner_size=theirs.size, mix=mix)
         return self._blended(image, other, drawn)
 
-    def _replayed(self, path: str, record: Any, skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
+    def _replayed(self, path: str, record: Any, out: np.ndarray | None,
+                  skipped: list[str]) -> tuple[np.ndarray, Drawn, float] | None:
         drawn = self.stored.drawn(record)
         if drawn is None:
             raise DataError(f"{path}: has no targets, as it could not be read when they were written; write them again")
         raw = self.dtype is np.uint8
-        image = self.pipeline.replay_bytes(self._read(path), path, drawn, raw)
+        image = self.pipeline.replay_bytes(self._read(path), path, drawn, raw, out)
         self._check_shape(image, path)
         if drawn.partner < 0:
             return image, drawn, 1.0
@@ -204,6 +208,9 @@ class Assembler:
 
     def _read(self, path: str) -> bytes:
         if path != self._last_read[0]:
+            # The file and the image before go first, so that this one gets their memory while caches still hold it.
+            self._last_read = ("", b"")
+            self.pipeline.forget()
             self._last_read = (path, files.read_bytes(path, self._archives))
         return self._last_read[1]
 

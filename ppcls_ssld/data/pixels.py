@@ -150,14 +150,15 @@ def _jpeg_ends(encoded: bytes) -> bool:
     return False
 
 
-def resize(image: np.ndarray, size: tuple[int, int], interpolation: str | None = None,
-           backend: str = "cv2") -> np.ndarray:
+def resize(image: np.ndarray, size: tuple[int, int], interpolation: str | None = None, backend: str = "cv2",
+           out: np.ndarray | None = None) -> np.ndarray:
     """Resize to (width, height). interpolation: a name of the backend ('bilinear' if None). backend: cv2 | pil.
 
+    out: memory for the result, used where it has its shape and dtype and OpenCV resizes; what is returned counts.
     Pillow's filters blur when they shrink and OpenCV's don't: the two backends give different pixels.
     """
     if backend == "cv2" and interpolation in _CV2_FILTERS:  # nearly always: this runs for every image
-        return cv2.resize(image, size, interpolation=_CV2_FILTERS[interpolation])
+        return cv2.resize(image, size, dst=out, interpolation=_CV2_FILTERS[interpolation])
     check_resize(interpolation, backend)
     if backend.lower() == "cv2":
         return cv2.resize(image, size, interpolation=_CV2_FILTERS[(interpolation or "bilinear").lower()])

@@ -60,9 +60,10 @@ class RandCropImage:
         top = int(rng.integers(height - part_height + 1))
         return left, top, part_width, part_height, _choose(rng, self.filters)
 
-    def apply(self, image: np.ndarray, params: tuple[int, int, int, int, str]) -> np.ndarray:
+    def apply(self, image: np.ndarray, params: tuple[int, int, int, int, str],
+              out: np.ndarray | None = None) -> np.ndarray:
         left, top, width, height, interpolation = params
-        return pixels.resize(image[top:top + height, left:left + width], self.size, interpolation, self.backend)
+        return pixels.resize(image[top:top + height, left:left + width], self.size, interpolation, self.backend, out)
 
     def from_jpeg(self, encoded: bytes, where: str, header: reduced.Header,
                   params: tuple[int, int, int, int, str]) -> np.ndarray:
@@ -151,8 +152,8 @@ class RandFlipImage:
     def draw(self, rng: np.random.Generator, height: int, width: int) -> bool:
         return bool(rng.random() < self.prob)
 
-    def apply(self, image: np.ndarray, params: bool) -> np.ndarray:
-        return cv2.flip(image, self.flip_code) if params else image
+    def apply(self, image: np.ndarray, params: bool, out: np.ndarray | None = None) -> np.ndarray:
+        return cv2.flip(image, self.flip_code, dst=out) if params else image  # `out` may be the image itself
 
 
 class TransformError(DataError):
@@ -170,7 +171,11 @@ class Pipeline:
         pixels.check_layout(transforms, where)
         self.transforms = tuple(transforms)
         self._where = where
-        self._random = tuple(hasattr(transform, "draw") for transform in transforms)
+        # After the last crop only: a crop must not write where it reads. A flip may.
+        resized = max((i for i, t in enumerate(transforms) if isinstance(t, RandCropImage)), default=0)
+        self._steps = tuple(
+            (i, t, hasattr(t, "draw"), i >= resized and isinstance(t, (RandCropImage, RandFlipImage)))
+            for i, t in enumerate(transforms))  # (index, transform, is it random, does it take `out`)
         self._tail = next((i for i, t in enumerate(transforms) if isinstance(t, _TAIL)), len(transforms))
         self.raw = self._left_to_do()
         self._reduces = bool(transforms) and getattr(transforms[0], "reduced", False)
@@ -189,23 +194,25 @@ class Pipeline:
         self._check_count(drawn)
         return self._run(image, 0, drawn, None, raw)
 
-    def from_bytes(self, encoded: bytes, where: str, rng: np.random.Generator,
-                   raw: bool = False) -> tuple[np.ndarray, Drawn]:
+    def from_bytes(self, encoded: bytes, where: str, rng: np.random.Generator, raw: bool = False,
+                   out: np.ndarray | None = None) -> tuple[np.ndarray, Drawn]:
         """The image of an encoded file, and what chance decided about it.
 
+        out: with `raw`, uint8 [h, w, 3] to work in; the image lies there when the last transforms are a crop and flips.
         DataError, opening with `where`, when it cannot be decoded; TransformError when it does not fit the list.
         """
         drawn: list[Any] = [None] * len(self.transforms)
-        image, size = self._view(encoded, where, drawn, rng, raw)
+        image, size = self._view(encoded, where, drawn, rng, raw, out)
         return image, Drawn(tuple(drawn), size)
 
-    def replay_bytes(self, encoded: bytes, where: str, drawn: Drawn, raw: bool = False) -> np.ndarray:
+    def replay_bytes(self, encoded: bytes, where: str, drawn: Drawn, raw: bool = False,
+                     out: np.ndarray | None = None) -> np.ndarray:
         """The same image again, from what `from_bytes` returned. Errors as there; also when its size has changed."""
         self._check_count(drawn.transforms)
-        return self._view(encoded, where, drawn.transforms, None, raw, tuple(drawn.size))[0]
+        return self._view(encoded, where, drawn.transforms, None, raw, out, tuple(drawn.size))[0]
 
     def _view(self, encoded: bytes, where: str, drawn: Any, rng: np.random.Generator | None, raw: bool,
-              expected: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+              out: np.ndarray | None, expected: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[int, int]]:
         """(the view, (height, width) of the image): what an rng draws, which goes into `drawn`, or what is there."""
         header = reduced.jpeg_header(encoded) if self._reduces else None
         image = self._decoded(encoded, where) if header is None else None
@@ -219,9 +226,13 @@ class Pipeline:
                 drawn[1] = crop.draw(rng, *size)
             image = decode.apply(crop.from_jpeg(encoded, where, header, drawn[1]))
         try:
-            return self._run(image, 0 if header is None else 2, drawn, rng, raw), size
+            return self._run(image, 0 if header is None else 2, drawn, rng, raw, out), size
         except DataError as e:
             raise TransformError(f"{where}: {e} ({self._where})") from e
+
+    def forget(self) -> None:
+        """Let go of the image decoded last, before another one is read."""
+        self._last = None, None
 
     def _decoded(self, encoded: bytes, where: str) -> np.ndarray:
         """The whole image; views of one image that follow each other decode it once."""
@@ -229,18 +240,18 @@ class Pipeline:
             self._last = encoded, pixels.decode(encoded, where)
         return self._last[1]
 
-    def _run(self, image: np.ndarray, first: int, drawn: Any, rng: np.random.Generator | None, raw: bool) -> np.ndarray:
+    def _run(self, image: np.ndarray, first: int, drawn: Any, rng: np.random.Generator | None, raw: bool,
+             out: np.ndarray | None = None) -> np.ndarray:
         """The transforms from `first` on."""
         if raw and self.raw is None:
             raise ValueError("raw: the transform list does not end with uint8 images")
-        for i in range(first, self._tail if raw else len(self.transforms)):
-            transform = self.transforms[i]
-            if not self._random[i]:
+        for i, transform, random, takes_out in self._steps[first:self._tail if raw else None]:
+            if not random:
                 image = transform.apply(image)
                 continue
             if rng is not None:
                 drawn[i] = transform.draw(rng, *image.shape[:2])
-            image = transform.apply(image, drawn[i])
+            image = transform.apply(image, drawn[i], out) if takes_out else transform.apply(image, drawn[i])
         return image if raw else pixels.finish(image, self.transforms)
 
     def _check_count(self, drawn: Sequence[Any]) -> None:

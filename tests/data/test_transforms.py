@@ -162,6 +162,7 @@ def test_an_empty_list_gives_the_pixels_as_float32(image):
 
 
 CROP, FLIP = {"RandCropImage": {"size": 12}}, {"RandFlipImage": {}}
+WHOLE = {"RandCropImage": {"size": [56, 40]}}  # the size of `image`
 SCALED = {"NormalizeImage": {"scale": 0.5, "mean": [1, 2, 3], "std": [4, 5, 6], "order": ""}}
 IDENTITY = Normalization(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -190,6 +191,37 @@ def test_what_is_left_after_the_uint8_image_makes_the_same_bits(entries, left, i
         normal = pixels.normalize(raw, left.scale, left.mean, left.std, "")
         assert np.array_equal(pixels.to_chw(normal), done)
         assert np.array_equal(raw, pipeline.replay_bytes(data, "", drawn, raw=True))
+
+
+@pytest.mark.parametrize("entries, lies_there", [
+    ([CROP, FLIP, SCALED], True), ([CROP, {"RandFlipImage": {"flip_code": -1}}, {"RandFlipImage": {"prob": 1}}], True),
+    ([CROP, CROP, FLIP], True), ([WHOLE, FLIP, WHOLE], True),
+    ([FLIP, {"RandFlipImage": {"flip_code": 0}}], None), ([CROP, {"ColorJitter": {"hue": 0.3}}, FLIP], None),
+    ([CROP, FLIP, {"PadRandCrop": {"size": 12}}], None),
+    ([{"RandCropImage": {"size": 12, "backend": "pil"}}, FLIP], None),
+    ([{"DecodeImage": {"reduced": True}}, CROP, FLIP], None), ([CROP, FLIP, {"ResizeImage": {"size": 20}}], False)])
+def test_an_image_made_in_memory_that_is_there_has_the_same_bits(entries, lies_there, image, encode):
+    pipeline, fresh, data = build_transforms(entries, "ops"), build_transforms(entries, "ops"), encode(image)
+    for i in range(24):
+        expected, drawn = fresh.from_bytes(data, "", rng(i), raw=True)
+        for shape in (expected.shape, (9, 10, 3)):
+            batch = np.full((3, *shape), 77, np.uint8)
+            made, same = pipeline.from_bytes(data, "", rng(i), raw=True, out=batch[1])
+            assert np.array_equal(made, expected) and same == drawn
+            assert (batch[[0, 2]] == 77).all()
+            if lies_there is not None:
+                assert np.shares_memory(made, batch) == (lies_there and shape == expected.shape)
+            replayed = pipeline.replay_bytes(data, "", drawn, raw=True, out=batch[1])
+            assert np.array_equal(replayed, expected)
+
+
+@pytest.mark.parametrize("code, sides", [(1, np.s_[:, ::-1]), (0, np.s_[::-1]), (-1, np.s_[::-1, ::-1])])
+def test_a_flip_may_write_where_it_reads(code, sides):
+    flip = build("RandFlipImage", {"flip_code": code})
+    for height, width in [*np.ndindex(20, 20), (223, 224), (224, 223), (64, 65)]:
+        image = generator(0, height, width, Stream.SUBSET).integers(0, 256, (height + 1, width + 1, 3), np.uint8)
+        expected = image[sides].copy()
+        assert flip.apply(image, True, image) is image and np.array_equal(image, expected)
 
 
 def test_every_transform_before_the_tail_keeps_uint8(image, encode):

@@ -94,7 +94,8 @@ def test_a_killed_worker_is_an_error_and_no_hang(loader, before):
 
 
 def test_a_defect_in_a_worker_arrives_with_its_traceback(loader, monkeypatch):
-    monkeypatch.setattr("ppcls_ssld.data.transforms.RandCropImage.apply", lambda self, image, params: image[0, 0, 0, 0])
+    monkeypatch.setattr("ppcls_ssld.data.transforms.RandCropImage.apply",
+                        lambda self, image, params, out: image[0, 0, 0, 0])
     reader = train(loader(num_workers=1))
     reader._assembler.image_shape = (3, 16, 16)
     with pytest.raises(RuntimeError, match="(?s)Traceback.*IndexError"):

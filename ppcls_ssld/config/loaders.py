@@ -24,6 +24,10 @@ def read_data(section: Section) -> DataConfig:
             part = section.section(mode, "DataLoader.*")
             loaders[mode] = _read_loader(part, mode)
     section.done()
+    lists = {mode: {source.list for source in loader.sources if source.list} for mode, loader in loaders.items()}
+    for shared in sorted(lists.get("Train", set()) & lists.get("Eval", set())):
+        section.notices.append(f"DataLoader.Eval has the list of DataLoader.Train, {shared}: accuracy, and with it the "
+                               "choice of the best model, is of images that were trained on")
     return DataConfig(**loaders)
 
 

@@ -40,6 +40,10 @@ KEYS: dict[str, dict[str, Foreign]] = {
         "Slim": _refused("pruning and quantisation are PaddleSlim's work, after training"),
         "MLDecoder": _refused(_MULTI_LABEL),
         "IndexProcess": _refused(_RETRIEVAL),
+        "base_config_file": _refused("a list of values to search through for tools/search_strategy.py of PaddleClas; "
+                                     "train the config that it names"),
+        "ARCHITECTURE": _refused("the layout of PaddleClas up to 2.1, which its later versions do not read either; "
+                                 "start from one of their YAMLs"),
         "profiler_options": _no_effect("use Paddle's profiler around the process"),
     },
     "Global": {
@@ -112,7 +116,8 @@ KEYS: dict[str, dict[str, Foreign]] = {
 DATASETS = {
     "MultiLabelDataset": _MULTI_LABEL,
     "MixDataset": "give the lists as `sources` of DataLoader.Train, each with its `ratio`",
-    "CustomLabelDataset": "give the list as one of the `sources` of DataLoader.Train, with `labelled: false`",
+    "CustomLabelDataset": "a transform makes its labels (`label_key`), and labels come from lists or folders here; a list "
+                          "without labels is one of the `sources` of DataLoader.Train, with `labelled: false`",
     "MultiScaleDataset": "an epoch trains with one image size",
     "Cifar10": "write the images to folders of classes and give `sources: [{name: train, folder: ...}]`",
     "Cifar100": "write the images to folders of classes and give `sources: [{name: train, folder: ...}]`",
@@ -124,6 +129,27 @@ DATASETS = {
 MODELS = {
     "RecModel": _RECOGNITION,
     "AttentionModel": "networks are compared by their outputs and feature taps, without trained attention between them",
+}
+
+_OTHER_METHOD = ("it belongs to another method of distillation than SSLD; what compares networks here is SymmetricKL, "
+                 "JSDivergence, KLDivergence, SoftCrossEntropy, and PaddleClas's DistillationDMLLoss, "
+                 "DistillationCELoss, DistillationKLDivLoss and DistillationDistanceLoss")
+_CLASS_IDS = "labels are class ids, taught by CELoss or DistillationGTCELoss; Mixup and CutMix share them out"
+
+# Entries of Loss.Train that PaddleClas has and this package has not -> why not.
+LOSSES = {
+    **dict.fromkeys(("DistillationDKDLoss", "DistillationDISTLoss", "DistillationSKDLoss", "DistillationWSLLoss",
+                     "DistillationRKDLoss"), _OTHER_METHOD),
+    "DistillationPairLoss": "a loss here has no layers of its own to train (MGDLoss, PEFDLoss); distances of features "
+                            "are DistillationDistanceLoss",
+    "AFDLoss": "networks are compared by their outputs and feature taps, without trained attention between them",
+    **dict.fromkeys(("DistillationMultiLabelLoss", "MultiLabelLoss", "MultiLabelAsymmetricLoss"), _MULTI_LABEL),
+    **dict.fromkeys(("MixCELoss", "SoftTargetCrossEntropy"), _CLASS_IDS),
+    **dict.fromkeys(("SoftSupConLoss", "CCSSLCELoss"), _SEMI_SUPERVISED),
+    **dict.fromkeys(("CenterLoss", "ContrastiveLoss", "ContrastiveLoss_XBM", "EmlLoss", "MSMLoss", "NpairsLoss",
+                     "TriHardLoss", "TripletLoss", "TripletLossV2", "TripletAngularMarginLoss", "TripletAngularMarginLoss_XBM",
+                     "SupConLoss", "PairwiseCosface", "DSHSDLoss", "LCDSHLoss", "DCHLoss", "CELossForMetaBIN",
+                     "TripletLossForMetaBIN", "InterDomainShuffleLoss", "IntraDomainScatterLoss"), _RETRIEVAL),
 }
 
 # Metric.Train or Metric.Eval entries that only report a number: named in a notice and left out.

@@ -10,7 +10,7 @@ from .check import Section, fail
 from .limits import LIMITS
 from .loaders import read_data
 from .networks import read_arch
-from .paddleclas import REPORTS_ONLY
+from .paddleclas import LOSSES, REPORTS_ONLY
 from .schema import (AmpConfig, ArchConfig, EmaConfig, GlobalConfig, InferConfig, LossConfig, MetricConfig,
                      OptimizerConfig, RunConfig)
 
@@ -54,6 +54,9 @@ def _read_global(section: Section) -> GlobalConfig:
 def _read_loss(section: Section) -> LossConfig:
     if not section.entries("Train"):
         fail(section.at("Train"), "missing; give at least one `- Name: {weight: 1.0}`")
+    for path, name, _ in section.entries("Train"):
+        if name in LOSSES:
+            fail(path, f"cannot be computed here: {LOSSES[name]}")
     config = LossConfig(**section.fields(LossConfig))
     section.done()
     return config

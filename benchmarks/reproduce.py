@@ -13,11 +13,12 @@ benchmarks/results/rows/<table>/<row>_seed<k>.json.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.rows import RESULTS, ROOT, TABLES, Table, load_table, work  # noqa: E402
+from benchmarks.rows import RESULTS, TABLES, Table, load_table, needed_inputs, work  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     jobs = table.jobs(args.rows, args.seeds)
     if args.list:
         return _list(table, jobs, args.results)
-    inputs = _inputs(parser, table, args.set)
+    inputs = _inputs(parser, table, needed_inputs(table, [row for row, _ in jobs]), args.set)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends the run that it waits for
     work(table, jobs, inputs, args.output.resolve(), args.results, args.threads, args.processes)
 
 
@@ -57,14 +59,15 @@ def _elsewhere(parser: argparse.ArgumentParser, arguments: list[str] | None) -> 
     return released(rest)
 
 
-def _inputs(parser: argparse.ArgumentParser, table: Table, given: list[str]) -> dict[str, str]:
-    """Every input of the table as an absolute path."""
+def _inputs(parser: argparse.ArgumentParser, table: Table, needed: list[str], given: list[str]) -> dict[str, str]:
+    """The inputs that the rows at hand need, as absolute paths."""
     said = dict(text.partition("=")[::2] for text in given)
     for name in said:
         if name not in table.inputs:
             parser.error(f"--set {name}: {table.name} takes {', '.join(table.inputs) or 'no inputs'}")
     found = {}
-    for name, about in table.inputs.items():
+    for name in needed:
+        about = table.inputs[name]
         value = said.get(name) or about.get("default")
         if not value or not Path(value).exists():
             parser.error(f"--set {name}=PATH: {about['what']}; "

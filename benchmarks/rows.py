@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import shlex
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,6 +135,12 @@ def settings(row: Row, inputs: Mapping[str, str]) -> dict[str, Any]:
     return {key: _filled(value, inputs) for key, value in row.set.items()}
 
 
+def needed_inputs(table: Table, rows: Sequence[Row]) -> list[str]:
+    """Names of the inputs that these rows, or the table's preparation, mention."""
+    said = json.dumps([list(table.prepare), *(dict(row.set) for row in rows)])
+    return [name for name in table.inputs if f"{{{name}}}" in said]
+
+
 def micro_steps(row: Row, config: RunConfig, processes: int) -> int:
     """Global.update_freq with which `processes` make the row's batch; SystemExit when they cannot."""
     each = config.DataLoader.Train.batch_size
@@ -168,7 +174,7 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], output:
         file.write(f"{began['commit']}\n")
     found = train_once(config, asked, folder, threads, processes)
     report = {"table": table.name, "row": row.row, "what": row.what, "seed": seed, **found, "processes": processes,
-              "threads": threads, **_identity(row),
+              "threads": threads, "device": load_config(config, asked).Global.device, **_identity(row),
               "command": f"python benchmarks/reproduce.py --table {table.name} --rows {row.row} --seeds {seed}",
               "commits": list(dict.fromkeys(commits.read_text().split())), "environment": began, "curve": curve(folder)}
     path = _result(results, table.name, row.row, seed)
@@ -268,8 +274,9 @@ def _filled(value: Any, inputs: Mapping[str, str]) -> Any:
 
 @contextmanager
 def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock file; yields False when `wait` is off and another process holds it."""
+    """Hold the lock file, and let child processes hold it; yields False when `wait` is off and another one holds it."""
     with open(path, "w") as file:
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

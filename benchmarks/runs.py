@@ -43,7 +43,9 @@ def run_logged(command: Sequence[str], log_file: Path, threads: int) -> None:
     log_file.parent.mkdir(parents=True, exist_ok=True)
     limits = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with open(log_file, "a") as log:
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **limits}).returncode
+        # close_fds=False: a lock on the run's folder goes with the run, should this process die before it.
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **limits},
+                              close_fds=False).returncode
     if code:
         last = log_file.read_text(errors="replace").strip().splitlines()[-1:]
         raise SystemExit(f"{log_file.stem} ended with code {code}: {' '.join(last)}\n(the whole log: {log_file})")

@@ -2,13 +2,15 @@
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from benchmarks import rows
-from benchmarks.rows import ROOT, TABLES, _overrides, load_table, settings, work
+from benchmarks.rows import ROOT, TABLES, _locked, _overrides, load_table, needed_inputs, settings, work
 from benchmarks.runs import curve, last_weights
 from ppcls_ssld.config import load_config
 from ppcls_ssld.demo.digits import digit_images
@@ -66,6 +68,13 @@ def test_a_table_with_an_unknown_key_row_or_config_is_refused(tmp_path):
     assert "names no two rows" in refusal(lambda t: t.update(compare=[{"of": "a", "against": "b"}]))
 
 
+def test_only_inputs_that_a_row_mentions_are_asked_for():
+    table = load_table(TABLES / "ladder.yaml")
+    assert needed_inputs(table, [table.row("soft_ce")]) == ["imagenet"]
+    assert needed_inputs(table, [table.row("mined")]) == ["imagenet", "mined"]
+    assert "photos" in needed_inputs(load_table(TABLES / "cifar10_ladder.yaml"), [])  # of its preparation
+
+
 def test_a_curve_keeps_the_last_loss_and_every_evaluation(tmp_path):
     lines = [{"kind": "train", "images_seen": 10 * i, "loss": 1 / (i + 1)} for i in range(500)]
     lines += [{"kind": "eval", "images_seen": 5000, "top1": 0.5}]
@@ -115,6 +124,16 @@ def test_rows_are_trained_in_order_once_and_by_two_processes_as_by_one(little_ta
     before = {name: (folder / "results" / "little" / f"{name}.json").stat().st_mtime_ns for name in found}
     train(table, folder)
     assert before == {name: (folder / "results" / "little" / f"{name}.json").stat().st_mtime_ns for name in found}
+
+
+def test_a_run_keeps_its_lock_when_the_process_that_started_it_is_gone(tmp_path):
+    with _locked(tmp_path / "lock"):
+        run = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    with _locked(tmp_path / "lock", wait=False) as mine:
+        assert not mine
+    run.communicate(b"\n")
+    with _locked(tmp_path / "lock", wait=False) as mine:
+        assert mine
 
 
 def test_a_result_of_other_settings_is_not_taken_for_the_rows(little_table):

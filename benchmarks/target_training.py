@@ -23,12 +23,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.environment import environment, result_path  # noqa: E402
+from benchmarks.intervals import estimate, paired  # noqa: E402
 from benchmarks.runs import train_once  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "cifar10" / "ssld.yaml"
 IMAGES, PASSES, BATCH = 5_000, 20, 128
-T_975 = {2: 4.303, 3: 3.182, 4: 2.776}  # Student's t for a 95 % interval, by degrees of freedom
 
 
 def overrides(seed: int, args: argparse.Namespace) -> list[str]:
@@ -56,12 +56,11 @@ def run_one(arm: str, seed: int, args: argparse.Namespace) -> dict:
 
 def against_online(runs: list[dict], arm: str) -> dict:
     """Paired differences in top-1, their mean and a 95 % interval."""
-    tops = {(r["arm"], r["seed"]): r["top1"] for r in runs}
-    seeds = sorted(seed for name, seed in tops if name == arm)
-    differences = [tops[arm, seed] - tops["online", seed] for seed in seeds if ("online", seed) in tops]
-    n = len(differences)
-    half = T_975.get(n - 1, math.nan) * statistics.stdev(differences) / math.sqrt(n) if n > 2 else math.nan
-    return {"differences": differences, "mean": statistics.mean(differences), "half_width_95": half}
+    by_seed = {name: {r["seed"]: r["top1"] for r in runs if r["arm"] == name} for name in (arm, "online")}
+    differences = list(paired(by_seed[arm], by_seed["online"]).values())
+    found = estimate(differences)
+    return {"differences": differences, "mean": found.mean,
+            "half_width_95": math.nan if found.half_width is None else found.half_width}
 
 
 def main() -> None:

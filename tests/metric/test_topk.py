@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ppcls_ssld.data.sampler import eval_indices
 from ppcls_ssld.errors import DataError
 from ppcls_ssld.metric import TopkAccuracy
 
@@ -75,3 +76,23 @@ def test_what_cannot_be_scored_is_said():
         accuracy.update(np.zeros((2, 10), "f4"), np.array([3, 10]))
     with pytest.raises(ValueError, match="topk"):
         TopkAccuracy((0, 5))
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+def test_ranks_that_read_unequal_shares_in_uneven_batches_count_what_numpy_counts_at_once(world, dtype):
+    """53 images on 3 ranks in batches of 7: every image once, no partial batch lost, ties by class id."""
+    generator = np.random.default_rng(2)
+    logits = generator.normal(size=(53, 12)).round(1).astype(dtype)  # coarse: some ties in every tenth image
+    labels = generator.integers(12, size=53)
+    order = np.argsort(-logits, axis=1, kind="stable")  # equal scores stay in the order of class ids
+    expected = [53, *((order[:, :k] == labels[:, None]).any(1).sum() for k in (1, 5))]
+    counts = np.zeros(3, np.int64)
+    for rank in range(world):
+        accuracy, own = TopkAccuracy((1, 5)), eval_indices(53, rank, world)
+        for first in range(0, len(own), 7):
+            rows = own[first:first + 7]
+            accuracy.update(logits[rows], labels[rows])
+        counts += accuracy.counts()
+    assert counts.tolist() == expected
+    assert len(np.unique(logits)) < logits.size // 5, "the example has no ties"

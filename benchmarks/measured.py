@@ -76,7 +76,8 @@ class Table:
 
 
 def read(tables_dir: Path, results_dir: Path) -> tuple[list[Table], list[str]]:
-    """(tables by file name, sentences about results that no table shows). results_dir: holds <table>/<row>_seed<k>.json.
+    """(tables, those with results first; sentences about results that no table shows). results_dir: holds
+    <table>/<row>_seed<k>.json.
 
     ConfigError names the file of a table that cannot be read.
     """
@@ -89,7 +90,7 @@ def read(tables_dir: Path, results_dir: Path) -> tuple[list[Table], list[str]]:
                      for row in sorted(results.keys() - {row.name for row in tables[-1].rows})]
     problems += [f"results of table '{name}' ({', '.join(sorted(rows))}) are not shown: {tables_dir.name}/{name}.yaml does "
                  "not exist" for name, rows in sorted(found.items())]
-    return tables, problems
+    return sorted(tables, key=lambda table: not any(row.results for row in table.rows)), problems
 
 
 def _results(folder: Path) -> tuple[dict[str, dict[str, dict[int, dict]]], list[str]]:

@@ -36,7 +36,7 @@ def draw(table: Table, path: Path) -> None:
             left.plot([mean(values)], [i], "|", color=colour, markersize=18, markeredgewidth=3)
             left.plot(values, [i] * len(values), "o", color=colour, alpha=0.6)
             left.annotate(f"{mean(values):.1f}", (max(values), i), xytext=(9, 0), textcoords="offset points", va="center")
-            right.plot(*zip(*_curve(row)), "-", color=colour, label=row.name)
+            right.plot(*zip(*_curve(row)), ".-", color=colour, label=row.name)
         else:
             left.annotate("not run", (0.02, i), xycoords=("axes fraction", "data"), va="center", color="grey")
         if row.expected is not None:

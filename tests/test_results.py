@@ -1,5 +1,10 @@
 """The page of results shows what is there."""
 
+import json
+
+from benchmarks.report import render as render_report
+from benchmarks.rows import RESULTS as ROWS
+from benchmarks.rows import TABLES
 from benchmarks.summary import RESULTS, render
 
 
@@ -9,3 +14,14 @@ def test_the_page_of_results_is_up_to_date():
 
 def test_no_result_is_of_files_that_nobody_has():
     assert not [path.name for path in RESULTS.glob("*dirty*")]
+
+
+def test_the_page_of_expected_and_measured_is_up_to_date():
+    markdown, _ = render_report(TABLES, ROWS)
+    assert (RESULTS / "REPRODUCTION.md").read_text() == markdown, "run python benchmarks/reproduce.py --report"
+
+
+def test_every_row_says_which_commits_it_was_trained_at():
+    for path in ROWS.rglob("*.json"):
+        commits = json.loads(path.read_text())["commits"]
+        assert commits and not [commit for commit in commits if "dirty" in commit or commit == "unknown"], path

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.rows import RESULTS, TABLES, Table, load_table, needed_inputs, work  # noqa: E402
+from benchmarks.rows import RESULTS, TABLES, Row, Table, load_table, needed_inputs, result_of, work  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=1, help="of a run, by paddle.distributed.launch")
     parser.add_argument("--threads", type=int, default=0, help="OMP threads of a process; 0: left to the libraries")
     args = parser.parse_args(arguments)
+    args.results = args.results.resolve()
     table = load_table(TABLES / f"{args.table}.yaml")
     unknown = sorted(set(args.rows) - {row.row for row in table.rows})
     if unknown:
@@ -45,6 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     jobs = table.jobs(args.rows, args.seeds)
     if args.list:
         return _list(table, jobs, args.results)
+    done = [job for job in jobs if _done(table, *job, args.results)]
+    if done:
+        print(f"{len(done)} of {len(jobs)} rows and seeds have results in {args.results}; --results FOLDER trains them again")
     inputs = _inputs(parser, table, needed_inputs(table, [row for row, _ in jobs]), args.set)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends the run that it waits for
     work(table, jobs, inputs, args.output.resolve(), args.results, args.threads, args.processes)
@@ -81,8 +85,12 @@ def _list(table: Table, jobs: list, results: Path) -> None:
     for name, about in table.inputs.items():
         print(f"  --set {name}={about.get('default', '...')}: {about['what']}")
     for row, seed in jobs:
-        done = (results / table.name / f"{row.row}_seed{seed}.json").is_file()
-        print(f"  {row.row}, seed {seed}: {'done' if done else 'not run'}; {row.what} ({row.config})")
+        done = "done" if _done(table, row, seed, results) else "not run"
+        print(f"  {row.row}, seed {seed}: {done}; {row.what} ({row.config})")
+
+
+def _done(table: Table, row: Row, seed: int, results: Path) -> bool:
+    return result_of(results, table.name, row.row, seed).is_file()
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], output:
               "threads": threads, "device": load_config(config, asked).Global.device, **_identity(row),
               "command": f"python benchmarks/reproduce.py --table {table.name} --rows {row.row} --seeds {seed}",
               "commits": list(dict.fromkeys(commits.read_text().split())), "environment": began, "curve": curve(folder)}
-    path = _result(results, table.name, row.row, seed)
+    path = result_of(results, table.name, row.row, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(report, indent=1) + "\n")
@@ -226,7 +226,8 @@ def _check_obtainable(table: Table, row: Row, seed: int, left: Sequence[tuple[Ro
     for kind, folder in _needed(table, row, seed, output).items():
         if folder not in coming and not (folder / "done").exists():
             raise SystemExit(f"{row.row}, seed {seed}: its {kind} is the student of {folder.parent.name}'s {folder.name}, "
-                             f"which has not been trained in {output}; train that row there first")
+                             f"which has not been trained in {output}; train that row there first (with --results "
+                             "FOLDER, where its result is known already)")
 
 
 def _named(reference: str, table: Table) -> tuple[str, str]:
@@ -242,7 +243,7 @@ def _identity(row: Row) -> dict[str, Any]:
 
 def _known(table: Table, row: Row, seed: int, results: Path) -> bool:
     """Whether its JSON is there. SystemExit when that is the JSON of other settings."""
-    path = _result(results, table.name, row.row, seed)
+    path = result_of(results, table.name, row.row, seed)
     if not path.is_file():
         return False
     found = json.loads(path.read_text())
@@ -253,7 +254,8 @@ def _known(table: Table, row: Row, seed: int, results: Path) -> bool:
     return True
 
 
-def _result(results: Path, table: str, row: str, seed: int) -> Path:
+def result_of(results: Path, table: str, row: str, seed: int) -> Path:
+    """The file of a row's result."""
     return results / table / f"{row}_seed{seed}.json"
 
 

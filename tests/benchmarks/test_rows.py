@@ -15,6 +15,7 @@ from benchmarks.runs import curve, last_weights
 from ppcls_ssld.config import load_config
 from ppcls_ssld.demo.digits import digit_images
 from ppcls_ssld.engine.task import build_loss
+from ppcls_ssld.optim import build_schedule
 
 TRAINED = sorted(path for path in TABLES.glob("*.yaml") if path.stem != "released")
 
@@ -35,17 +36,23 @@ IMAGES = {"train_list": 50_000, "labelled": 5_000, **{f"{kind}_{n}k": n * 1_000 
 
 
 @pytest.mark.parametrize("name", ["cifar10_ladder", "cifar10_losses", "cifar10_data", "cifar10_bn_mode", "cifar10_resnet50"])
-def test_rows_that_are_compared_see_equally_many_views(name):
+def test_rows_that_are_compared_take_the_same_steps_at_the_same_rates(name):
     table = load_table(TABLES / f"{name}.yaml")
 
-    def steps(row):
+    def rates(row):
         config = load_config(ROOT / row.config, _overrides(settings(row, {"output": "o", "cifar": "c", "teacher": "t"})))
-        images = sum(IMAGES[Path(source.list).stem] for source in config.DataLoader.Train.sources)
-        return min(config.Global.max_steps or 10**9, config.Global.epochs * -(-images // 128))
+        epoch = -(-sum(IMAGES[Path(source.list).stem] for source in config.DataLoader.Train.sources) // 128)
+        steps = min(config.Global.max_steps or 10**9, config.Global.epochs * epoch)
+        rate = build_schedule(config.Optimizer.lr, config.Global.epochs, epoch, "Optimizer.lr")
+        return [rate(step) for step in range(steps)]
 
     for pair in table.compare:
-        if pair["what"] not in ("more views", "fine-tuning"):
-            assert steps(table.row(pair["of"])) == steps(table.row(pair["against"])), pair
+        if pair["what"] in ("more views", "fine-tuning"):
+            continue
+        of, against = (rates(table.row(pair[side])) for side in ("of", "against"))
+        assert len(of) == len(against), pair
+        assert max(of) == max(against) and max(of[-1], against[-1]) < 0.002 * max(of), pair
+        assert max(abs(a - b) for a, b in zip(of, against)) < 0.04 * max(of), pair
 
 
 def test_a_table_with_an_unknown_key_row_or_config_is_refused(tmp_path):

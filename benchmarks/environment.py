@@ -14,11 +14,18 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def commit() -> str:
-    """Short hash of the checkout, with `-dirty` when tracked files differ from it."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=7"], cwd=ROOT, capture_output=True,
-                          text=True)
-    return done.stdout.strip() or "unknown"
+# What decides what is run and how; a file here that git does not know is not in the commit.
+_DECISIVE = ("ppcls_ssld", "configs", "tools", "benchmarks", ":(exclude)benchmarks/results")
+
+
+def commit(root: Path = ROOT) -> str:
+    """Short hash of the checkout, with `-dirty` when tracked files differ from it or code, configs or tables are untracked."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()
+
+    name = git("describe", "--always", "--dirty", "--abbrev=7") or "unknown"
+    untracked = name != "unknown" and git("ls-files", "--others", "--exclude-standard", "--", *_DECISIVE)
+    return f"{name}-dirty" if untracked and not name.endswith("-dirty") else name
 
 
 def environment() -> dict[str, Any]:
@@ -33,7 +40,8 @@ def environment() -> dict[str, Any]:
                   if line.startswith("model name")), platform.processor()) if Path("/proc/cpuinfo").exists() else ""
     return {
         "date": datetime.date.today().isoformat(),
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "commit": commit(), "python": platform.python_version(),
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(), "python": platform.python_version(),
         "cpu": model, "cores": len(os.sched_getaffinity(0)), "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         **{p: version(p) for p in ("paddlepaddle", "paddlepaddle-gpu", "paddleclas", "numpy",
                                    "opencv-python-headless")},

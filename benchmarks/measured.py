@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks.intervals import Estimate, estimate, paired
+from benchmarks.table import foreign, load_table
 from ppcls_ssld.errors import ConfigError
 
 _FILE = re.compile(r"(.+)_seed(\d+)\.json")
@@ -84,7 +85,8 @@ def read(tables_dir: Path, results_dir: Path) -> tuple[list[Table], list[str]]:
     found, problems = _results(results_dir)
     tables = []
     for path in sorted(tables_dir.glob("*.yaml")):
-        results = found.pop(path.stem, {})
+        results, others = _of_this_table(path, found.pop(path.stem, {}))
+        problems += others
         tables.append(_table(path, results))
         problems += [f"{path.stem}: a result of row '{row}', which the table does not have, is not shown"
                      for row in sorted(results.keys() - {row.name for row in tables[-1].rows})]
@@ -116,10 +118,25 @@ def _results(folder: Path) -> tuple[dict[str, dict[str, dict[int, dict]]], list[
     return found, problems
 
 
+def _of_this_table(path: Path, results: dict[str, dict[int, dict]]) -> tuple[dict[str, dict[int, dict]], list[str]]:
+    """The results that were trained as the table asks for now, and sentences about the others."""
+    if path.stem == "released" or not results:
+        return results, []
+    asked = {row.row: row for row in load_table(path).rows}
+    problems = []
+    for name in results.keys() & asked.keys():
+        for seed, result in list(results[name].items()):
+            if different := foreign(result, asked[name]):
+                del results[name][seed]
+                problems.append(f"{path.stem}/{name}_seed{seed}.json is left out: it is of other {', '.join(different)} than the "
+                                "table asks for now")
+    return results, sorted(problems)
+
+
 def _table(path: Path, results: dict[str, dict[int, dict]]) -> Table:
     tree = yaml.safe_load(path.read_text())
-    if "like" in tree:  # rows.py: the seeds of that table are this one's
-        tree = {"seeds": yaml.safe_load(path.with_name(f"{tree['like']}.yaml").read_text())["seeds"], **tree}
+    if "like" in tree:
+        tree = {"seeds": load_table(path).seeds, **tree}
     try:
         rows = tuple(_row(entry, tree, dict(sorted(results.get(entry["row"], {}).items()))) for entry in tree["rows"])
         by_name = {row.name: row for row in rows}
@@ -142,7 +159,7 @@ def _row(entry: dict, tree: dict, results: dict[int, dict]) -> Row:
     if source and source[0].isdigit():
         source = f"section {source} of the table's source"
     what = "; ".join(filter(None, (_one_line(entry.get("what")), _one_line(entry.get("note")))))
-    return Row(entry["row"], what, top1, source, tuple(range(seeds) if isinstance(seeds, int) else seeds), results)
+    return Row(entry["row"], what, top1, source, tuple(seeds), results)
 
 
 def _comparison(entry: dict, rows: dict[str, Row]) -> Comparison:

@@ -2,7 +2,8 @@
 
     python benchmarks/pictures.py [TABLE ...]
 
-Left: each row's runs (dots), their mean (bar) and what was published (diamond). Right: top-1 over training views, means over seeds.
+Left: each row's runs (dots), their mean (bar) and what was published (diamond). Right: top-1 over training views, means
+over seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measured import Row, Table, read  # noqa: E402
-from benchmarks.rows import RESULTS, ROOT, TABLES  # noqa: E402
+from benchmarks.environment import ROOT  # noqa: E402
+from benchmarks.table import RESULTS, TABLES  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 
@@ -36,12 +38,13 @@ def draw(table: Table, path: Path) -> None:
             left.plot([mean(values)], [i], "|", color=colour, markersize=18, markeredgewidth=3)
             left.plot(values, [i] * len(values), "o", color=colour, alpha=0.6)
             left.annotate(f"{mean(values):.1f}", (max(values), i), xytext=(9, 0), textcoords="offset points", va="center")
-            right.plot(*zip(*_curve(row)), ".-", color=colour, label=row.name)
+            if curve := _curve(row):
+                right.plot(*zip(*curve), ".-", color=colour, label=row.name)
         else:
             left.annotate("not run", (0.02, i), xycoords=("axes fraction", "data"), va="center", color="grey")
         if row.expected is not None:
             left.plot([100 * row.expected], [i], "D", color="black", fillstyle="none")
-    left.set_yticks(range(len(table.rows)), [row.what.strip('"') for row in table.rows])
+    left.set_yticks(range(len(table.rows)), [row.what.strip('"') or row.name for row in table.rows])
     left.set_ylim(len(table.rows) - 0.5, -0.5)
     left.margins(x=0.12)
     left.set_xlabel("top-1 in %")
@@ -50,7 +53,7 @@ def draw(table: Table, path: Path) -> None:
     right.set_ylabel("top-1 in %")
     right.grid(alpha=0.3)
     right.ticklabel_format(style="plain", axis="x")
-    if any(row.results for row in table.rows):
+    if right.lines:
         right.legend(fontsize="small", frameon=False)
     figure.suptitle(table.title, fontsize="medium")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@
 FOLDER holds val_list.txt (PaddleClas's: `path label` a line) or a sub-folder a class, whose sorted names are the class ids,
 as those of ImageNet's synsets are. Weights that --weights does not hold are downloaded there. The speed of each network is
 measured first and the minutes are said; then each is evaluated by the engine of `tools/eval.py` and its result written to
-results/rows/released. A network with a result is not evaluated again.
+results/rows/released. A network with a result is not evaluated again, unless its weights, an image's path or a label has
+changed since; what is expected, and so the verdict, is always the table's of today.
 
 Verdict: on all images, within 0.1 point of what PaddleClas prints. On a part of them (--images N, evenly spaced in the
 list), the expected value lies inside the 95 % interval of a share measured on N images.
@@ -15,6 +16,7 @@ list), the expected value lies inside the 95 % interval of a share measured on N
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -32,7 +34,7 @@ from benchmarks.environment import RESULTS, ROOT, environment  # noqa: E402
 from benchmarks.intervals import share_interval  # noqa: E402
 from ppcls_ssld.atomic import write_atomic  # noqa: E402
 from ppcls_ssld.config.schema import SourceConfig  # noqa: E402
-from ppcls_ssld.data import read_source  # noqa: E402
+from ppcls_ssld.data import ImageList, read_source  # noqa: E402
 from ppcls_ssld.errors import EXIT_USER, ConfigError, DataError, SsldError, WeightsError  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -44,18 +46,53 @@ PROBE_BATCHES, BATCH = 6, 32
 
 @dataclass(frozen=True)
 class Job:
-    """One network to evaluate. limit: images asked for, None = all of `total`. earlier: a result that makes it needless."""
+    """One network to evaluate. limit: images asked for, None = all of `total`. list_sha256: of those asked for."""
 
     row: dict[str, Any]
     weights: Path
     sha256: str
     limit: int | None
     total: int
-    earlier: dict[str, Any] | None
+    list_sha256: str
 
     @property
     def images(self) -> int:
         return min(self.limit or self.total, self.total)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The table, or a ConfigError with its first mistake."""
+    try:
+        table = yaml.safe_load(path.read_text())
+        for key in ("images", "class_num"):
+            _check(type(table[key]) is int and table[key] > 0, f"{key} is {table[key]!r}, no whole number above 0")
+        names = [row["row"] for row in table["rows"]]
+        _check(len(set(names)) == len(names), "two rows have one name")
+        _check(set(table["usual"]) <= set(names), f"usual names a row that is none of {', '.join(names)}")
+        for row in table["rows"]:
+            top1, url, resize = row["expected"]["top1"], row["url"], row.get("resize", RESIZE)
+            _check(isinstance(top1, (int, float)) and 0 <= top1 <= 1, f"{row['row']}: expected top1 is {top1!r}")
+            _check(isinstance(url, str) and "/" in url, f"{row['row']}: url is {url!r}")
+            _check(isinstance(resize, dict), f"{row['row']}: resize is {resize!r}, no arguments of ResizeImage")
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as e:
+        said = f"without {e}" if isinstance(e, KeyError) else f"{e}"
+        raise ConfigError(f"{path}: not a table of released weights ({said}); expected images, class_num, usual (names of "
+                          "rows) and rows (row, url, expected: {top1: a share from 0 to 1, source})") from e
+    return table
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def list_digest(images: ImageList, count: int) -> str:
+    """SHA-256 of path and label of `count` images, evenly spaced in the list as EvalReader takes them."""
+    digest = hashlib.sha256()
+    for i in range(count):
+        index = i * len(images) // count
+        digest.update(os.fsencode(images.path(index)) + b"\0%d\n" % images.labels[index])
+    return digest.hexdigest()
 
 
 def source_of(args: argparse.Namespace, class_num: int) -> dict[str, Any]:
@@ -136,34 +173,57 @@ def verdict(top1: float, expected: float, images: int, all_images: int) -> tuple
     return ("agrees" if low <= expected <= high else "differs"), (low, high)
 
 
-def earlier_result(path: Path, weights_sha256: str, resize: dict, images: int, total: int) -> dict[str, Any] | None:
-    """A result of the same weights on the same images, or on all of them; else None."""
+def earlier_result(path: Path, job: Job, whole_list_sha256: str, table: dict[str, Any]) -> dict[str, Any] | None:
+    """A result of the same weights on the same images, or on all of them, judged by the table of today; else None.
+
+    A file that is no such result is told of, and the network evaluated again.
+    """
     if not path.exists():
         return None
-    found = json.loads(path.read_text())
-    same = (found["weights"]["sha256"], found["settings"]["resize"], found["settings"]["of_images"]) == \
-        (weights_sha256, resize, total)
-    return found if same and found["images"] in (images, total) else None
+    try:
+        found = json.loads(path.read_text())
+        same = (found["weights"]["sha256"], found["settings"]["resize"]) == (job.sha256, job.row.get("resize", RESIZE))
+        if not same or found["settings"].get("list_sha256") not in (job.list_sha256, whole_list_sha256):
+            return None
+        result = judged(found, job.row, table)
+        sentence(result)  # it has what is printed of it
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        print(f"{job.row['row']}: {path} is no result of a network ({type(e).__name__}: {e}); evaluated again", flush=True)
+        return None
+    if result != found:
+        write_result(path, result)
+    return result
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    write_atomic(path, json.dumps(result, indent=1) + "\n")
+
+
+def judged(result: dict[str, Any], row: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """The result with what the table expects of it today, difference and verdict."""
+    expected = row["expected"]
+    said, interval = verdict(result["top1"], expected["top1"], result["images"], table["images"])
+    return {**result, "what": row.get("what", ""), "expected": expected, "verdict": said,
+            "difference": result["top1"] - expected["top1"], "interval": interval and list(interval)}
 
 
 def result_of(job: Job, found: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """The row's JSON, of the form that all tables have."""
-    expected = job.row["expected"]
-    said, interval = verdict(found["top1"], expected["top1"], found["images"], table["images"])
-    return {
-        "table": "released", "row": job.row["row"], "what": job.row.get("what", ""), "seed": 0,
+    surroundings = environment()
+    return judged({
+        "table": "released", "row": job.row["row"], "seed": 0,
         "top1": found["top1"], "top5": found["top5"], "images": found["images"], "steps": None, "views": None,
         "seconds": found["seconds"], "processes": found["processes"], "curve": [],
-        "settings": {"resize": job.row.get("resize", RESIZE), "of_images": job.total, "limit": job.limit},
+        "settings": {"resize": job.row.get("resize", RESIZE), "of_images": job.total, "limit": job.limit,
+                     "list_sha256": job.list_sha256},
         "command": f"python benchmarks/reproduce.py --table released --models {job.row['row']}"
                    + (f" --images {job.limit}" if job.limit else ""),
-        "expected": expected, "difference": found["top1"] - expected["top1"], "verdict": said, "interval": interval,
         "engine": found["engine"], "engine_reason": found["engine_reason"], "images_per_s": found["images_per_s"],
         "skipped": found["skipped"],
         "weights": {"file": job.weights.name, "url": job.row["url"], "sha256": job.sha256,
                     "report": found["weights_report"].replace(str(job.weights), job.weights.name)},
-        "environment": environment(),
-    }
+        "commits": [surroundings["commit"]], "environment": surroundings,
+    }, job.row, table)
 
 
 def sentence(result: dict[str, Any]) -> str:
@@ -204,33 +264,36 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate the chosen rows. Returns an exit code: 0 when each of them has a result."""
     if args.images is not None and args.images < 1 or args.processes < 1:
         raise ConfigError("--images and --processes: expected 1 or more")
-    table = yaml.safe_load(args.table_file.read_text())
+    table = read_table(args.table_file)
     class_num = table["class_num"]
     rows, source = chosen_rows(table, args.models), source_of(args, class_num)
-    total = len(read_source(SourceConfig(**source), class_num))
-    folder, not_run, jobs = args.results / "released", {}, []
+    images = read_source(SourceConfig(**source), class_num)
+    total = len(images)
+    whole = list_digest(images, total)
+    part = list_digest(images, args.images) if args.images and args.images < total else whole
+    folder, not_run, jobs, before = args.results / "released", {}, [], []
     for row in rows:
         try:
             weights = weights_of(row, args.weights.resolve())
         except WeightsError as e:
             not_run[row["row"]] = str(e)
             continue
-        digest = sha256(weights)
-        print(f"{row['row']}: {weights.name}, sha256 {digest}", flush=True)
-        earlier = earlier_result(folder / f"{row['row']}_seed0.json", digest, row.get("resize", RESIZE),
-                                 min(args.images or total, total), total)
-        jobs.append(Job(row, weights, digest, args.images, total, earlier))
+        job = Job(row, weights, sha256(weights), args.images, total, part)
+        print(f"{row['row']}: {weights.name}, sha256 {job.sha256}", flush=True)
+        if earlier := earlier_result(folder / f"{row['row']}_seed0.json", job, whole, table):
+            before.append(earlier)
+        else:
+            jobs.append(job)
     for job in probe(jobs, source, class_num, args, not_run):
         try:
             result = result_of(job, evaluate(job, source, class_num, job.limit, args), table)
         except SsldError as e:
             not_run[job.row["row"]] = str(e)
             continue
-        write_atomic(folder / f"{result['row']}_seed0.json", json.dumps(result, indent=1) + "\n")
+        write_result(folder / f"{result['row']}_seed0.json", result)
         print(sentence(result), flush=True)
-    for job in jobs:
-        if job.earlier:
-            print(f"{sentence(job.earlier)}, evaluated before")
+    for result in before:
+        print(f"{sentence(result)}, evaluated before")
     for name, reason in not_run.items():
         print(f"{name:24s} not run: {reason}")
     return EXIT_USER if not_run else 0
@@ -244,8 +307,6 @@ def probe(jobs: list[Job], source: dict[str, Any], class_num: int, args: argpars
     """
     todo, minutes, images = [], 0.0, PROBE_BATCHES * args.batch_size * args.processes
     for job in jobs:
-        if job.earlier:
-            continue
         if job.images <= images:
             todo.append(job)
             continue

@@ -19,15 +19,15 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.curves import Curve, curve_chart  # noqa: E402
-from benchmarks.environment import RESULTS  # noqa: E402
 from benchmarks.intervals import Estimate  # noqa: E402
 from benchmarks.measured import Comparison, Row, Table, read  # noqa: E402
+from benchmarks.table import RESULTS as ROWS  # noqa: E402
+from benchmarks.table import TABLES  # noqa: E402
 from ppcls_ssld.atomic import write_atomic  # noqa: E402
 from ppcls_ssld.demo.charts import ticks  # noqa: E402
 from ppcls_ssld.errors import SsldError  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-TABLES, ROWS = HERE / "tables", RESULTS / "rows"
 NOT_RUN, NONE = "not run", "–"
 COLOURS = 10  # of the page; rows beyond take them again, dashed
 

@@ -1,4 +1,4 @@
-"""The rows of a table: what each is, how it is trained, and one JSON per row and seed.
+"""Rows trained: one run and one JSON per row and seed.
 
 Any number of processes may work on one table: a row that another process trains is left to it, and taken over when
 that process has died. A row goes on where it was.
@@ -7,101 +7,23 @@ that process has died. A row goes on where it was.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.environment import environment
-from benchmarks.runs import ROOT, curve, last_weights, run_logged, train_once
-from ppcls_ssld.config import load_config
+from benchmarks.environment import ROOT, environment
+from benchmarks.runs import curve, last_weights, run_logged, train_once
+from benchmarks.table import Row, Table, digest, foreign, overrides, result_of
+from ppcls_ssld.atomic import write_atomic
+from ppcls_ssld.config import load_config, plain
 from ppcls_ssld.config.schema import RunConfig
-
-TABLES = ROOT / "benchmarks" / "tables"
-RESULTS = ROOT / "benchmarks" / "results" / "rows"
-
-
-@dataclass(frozen=True)
-class Row:
-    """config: of tools/train.py; set: what differs from it, with {input} filled in.
-
-    init: the row whose student after its last step (same seed) this one starts from; `table:row` for another table's.
-    teacher: the row whose student (of its first seed) teaches. targets: {name, views, top_k, bits}: the teacher's answers
-    are stored first, once for all rows and seeds, of any table, that give the same name.
-    batch: images of an optimiser step over all processes, where the learning rate was made for it; fewer processes take
-    more micro-steps. expected: {"top1": share, "source": text}, published. seeds: instead of the table's.
-    """
-
-    row: str
-    what: str
-    config: str
-    set: Mapping[str, Any] = field(default_factory=dict)
-    init: str | None = None
-    teacher: str | None = None
-    targets: Mapping[str, Any] | None = None
-    batch: int | None = None
-    expected: Mapping[str, Any] | None = None
-    seeds: Sequence[int] | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """inputs: name -> {"what": text, "default": text or absent}. prepare: arguments of a script to run once, before.
-
-    like: a table whose inputs, prepare and seeds this one takes. set: what all rows share; a row's own values go on top.
-    """
-
-    name: str
-    title: str
-    rows: tuple[Row, ...]
-    what: str = ""
-    source: str = ""
-    like: str | None = None
-    set: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    prepare: Sequence[str] = ()
-    seeds: Sequence[int] = (0,)
-    compare: Sequence[Mapping[str, Any]] = ()
-
-    def row(self, name: str) -> Row:
-        return next(row for row in self.rows if row.row == name)
-
-    def jobs(self, rows: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[tuple[Row, int]]:
-        """(row, seed) in the order of work: a seed's ladder as a whole before the next seed's."""
-        wanted = [row for row in self.rows if not rows or row.row in rows]
-        every = sorted({s for row in wanted for s in row.seeds or self.seeds})
-        return [(row, s) for s in every for row in wanted if s in (row.seeds or self.seeds) and (not seeds or s in seeds)]
-
-
-def load_table(path: Path) -> Table:
-    """SystemExit with the file and the key for anything unknown, missing or contradictory."""
-    tree = yaml.safe_load(path.read_text())
-    if "like" in tree:
-        other = load_table(path.with_name(f"{tree['like']}.yaml"))
-        tree = {"inputs": other.inputs, "prepare": other.prepare, "seeds": other.seeds, **tree}
-    rows = [_made(Row, {**entry, "set": {**tree.get("set", {}), **entry.get("set", {})}}, f"{path.name}: rows.{i}")
-            for i, entry in enumerate(tree.pop("rows", []))]
-    table = _made(Table, {"name": path.stem, "rows": tuple(rows), **tree}, path.name)
-    names = [row.row for row in rows]
-    if len(set(names)) < len(names):
-        raise SystemExit(f"{path.name}: two rows have one name; found {', '.join(names)}")
-    for row in rows:
-        for other in (row.teacher, row.init if ":" not in (row.init or "") else None):
-            if other and other not in names:
-                raise SystemExit(f"{path.name}: {row.row} builds on '{other}', which is no row of it")
-        if not (ROOT / row.config).is_file():
-            raise SystemExit(f"{path.name}: {row.row}: no file {row.config}")
-    for pair in table.compare:
-        if not {pair.get("of"), pair.get("against")} <= set(names):
-            raise SystemExit(f"{path.name}: compare: {pair} names no two rows of it")
-    return table
+from ppcls_ssld.errors import ConfigError
 
 
 def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str], output: Path, results: Path,
@@ -109,30 +31,48 @@ def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str
     """Train what is not done yet, in order; waits for rows that other processes train. Writes each row's JSON.
 
     output: runs go to <output>/<table>/<row>_seed<k>, what tables share beside them; {output} in a table is this folder.
+    ConfigError before anything is trained: a result or a run of other settings or inputs, rows that build on rows which
+    nobody trains, a number of processes that does not make a row's batch.
     """
-    (output / table.name).mkdir(parents=True, exist_ok=True)
+    made_with = {name: _fingerprint(Path(path)) for name, path in inputs.items()}
     inputs = {**inputs, "output": str(output)}
-    if table.prepare:
-        _prepare([_filled(a, inputs) for a in table.prepare], output, threads)
-    left = [job for job in jobs if not _known(table, *job, results)]
+    left = [job for job in jobs if not known(table, *job, results, made_with)]
+    for row, seed in left:
+        _check_obtainable(table, row, seed, left, output)
+        micro_steps(row, load_config(ROOT / row.config, overrides(settings(row, inputs))), processes)
+    (output / table.name).mkdir(parents=True, exist_ok=True)
+    if table.prepare and left:
+        _prepare([filled(part, inputs) for part in table.prepare], output, threads)
     while left:
         for row, seed in left:
             if not all((folder / "done").exists() for folder in _needed(table, row, seed, output).values()):
-                _check_obtainable(table, row, seed, left, output)
                 continue
-            with _locked(output / table.name / f"{row.row}_seed{seed}.lock", wait=False) as mine:
-                if mine and not _known(table, row, seed, results):
-                    _train(table, row, seed, inputs, output, results, threads, processes)
+            with locked(output / table.name / f"{row.row}_seed{seed}.lock", wait=False) as mine:
+                if mine and not known(table, row, seed, results, made_with):
+                    _train(table, row, seed, inputs, made_with, output, results, threads, processes)
                 if mine:
                     break
         else:
             time.sleep(5)  # all that is left is in other hands, or waits for what is
-        left = [job for job in left if not _known(table, *job, results)]
+        left = [job for job in left if not known(table, *job, results, made_with)]
 
 
-def settings(row: Row, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """The row's overrides, inputs filled in."""
-    return {key: _filled(value, inputs) for key, value in row.set.items()}
+def known(table: Table, row: Row, seed: int, results: Path, made_with: Mapping[str, str | None] | None = None) -> bool:
+    """Whether the row's JSON is there. ConfigError when that is the JSON of other settings or inputs, or no JSON."""
+    path = result_of(results, table.name, row.row, seed)
+    if not path.is_file():
+        return False
+    try:
+        found = json.loads(path.read_text())
+        different = foreign(found, row)
+        said = found.get("inputs") or {}
+    except (ValueError, AttributeError) as e:
+        raise ConfigError(f"{path}: is no result of a row ({e}); move it away to train the row again") from e
+    different += [f"input {name}" for name, value in (made_with or {}).items() if said.get(name, value) != value]
+    if different:
+        raise ConfigError(f"{path}: is of other {', '.join(different)} than the table asks for now; move it away, and its run's "
+                          "folder, to train the row again, or give --results and --output of your own")
+    return True
 
 
 def needed_inputs(table: Table, rows: Sequence[Row]) -> list[str]:
@@ -141,57 +81,86 @@ def needed_inputs(table: Table, rows: Sequence[Row]) -> list[str]:
     return [name for name in table.inputs if f"{{{name}}}" in said]
 
 
+def settings(row: Row, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The row's overrides, inputs filled in."""
+    return {key: filled(value, inputs) for key, value in row.set.items()}
+
+
+def filled(value: Any, inputs: Mapping[str, str]) -> Any:
+    """{input} replaced in every text of a tree; other braces stay."""
+    if isinstance(value, str):
+        for key, text in inputs.items():
+            value = value.replace(f"{{{key}}}", text)
+        return value
+    if isinstance(value, Mapping):
+        return {key: filled(inner, inputs) for key, inner in value.items()}
+    return [filled(inner, inputs) for inner in value] if isinstance(value, list) else value
+
+
 def micro_steps(row: Row, config: RunConfig, processes: int) -> int:
-    """Global.update_freq with which `processes` make the row's batch; SystemExit when they cannot."""
+    """Global.update_freq with which `processes` make the row's batch; ConfigError when they cannot."""
     each = config.DataLoader.Train.batch_size
-    if row.batch % (each * processes):
-        possible = [n for n in range(1, row.batch // each + 1) if row.batch % (each * n) == 0]
-        raise SystemExit(f"{row.row}: {processes} processes of {each} images do not make its {row.batch} images a step, for "
-                         f"which the learning rate is; take --processes {', '.join(map(str, possible))}")
-    return row.batch // (each * processes)
+    batch = row.batch or each
+    if batch % (each * processes):
+        possible = [n for n in range(1, batch // each + 1) if batch % (each * n) == 0]
+        raise ConfigError(f"{row.row}: {processes} processes of {each} images do not make its {batch} images a step, for which "
+                          f"the learning rate is; take --processes {', '.join(map(str, possible))}")
+    return batch // (each * processes)
 
 
-def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], output: Path, results: Path, threads: int,
-           processes: int) -> None:
+def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_with: Mapping[str, str | None], output: Path,
+           results: Path, threads: int, processes: int) -> None:
     folder = output / table.name / f"{row.row}_seed{seed}"
     print(f"{table.name}: {row.row}, seed {seed} -> {folder}.log", flush=True)
     config = ROOT / row.config
-    asked = _overrides(settings(row, inputs))
+    asked = overrides(settings(row, inputs))
     needed = {kind: last_weights(other) for kind, other in _needed(table, row, seed, output).items()}
     if "teacher" in needed:
-        asked += _overrides({"Arch.Teacher.pretrained": str(needed["teacher"])})
+        asked += overrides({"Arch.Teacher.pretrained": str(needed["teacher"])})
     if row.targets:
-        asked += _overrides({"Global.targets": str(_stored(row, config, asked, output, threads))})
+        asked += overrides({"Global.targets": str(_stored(row, config, asked, output, threads))})
     if "init" in needed:
         arch = "Arch.Student" if "Student" in load_config(config).source["Arch"] else "Arch"
-        asked += _overrides({f"{arch}.pretrained": str(needed["init"])})
-    if row.batch:
-        asked += _overrides({"Global.update_freq": micro_steps(row, load_config(config, asked), processes)})
-    asked += _overrides({"Global.seed": seed})
+        asked += overrides({f"{arch}.pretrained": str(needed["init"])})
+    asked += overrides({"Global.update_freq": micro_steps(row, load_config(config, asked), processes), "Global.seed": seed})
+    _check_same_run(folder, digest(plain(load_config(config, asked).source)))
     began = environment()
     commits = folder.with_name(f"{folder.name}.commits")
     with open(commits, "a") as file:
         file.write(f"{began['commit']}\n")
     found = train_once(config, asked, folder, threads, processes)
+    command = ["python benchmarks/reproduce.py", f"--table {table.name} --rows {row.row} --seeds {seed}",
+               *(f"--set {name}=..." for name in made_with), f"--processes {processes} --threads {threads}"]
     report = {"table": table.name, "row": row.row, "what": row.what, "seed": seed, **found, "processes": processes,
-              "threads": threads, "device": load_config(config, asked).Global.device, **_identity(row),
-              "command": f"python benchmarks/reproduce.py --table {table.name} --rows {row.row} --seeds {seed}",
+              "threads": threads, "device": load_config(config, asked).Global.device, **row.identity(),
+              "inputs": dict(made_with), "command": " ".join(command),
               "commits": list(dict.fromkeys(commits.read_text().split())), "environment": began, "curve": curve(folder)}
     path = result_of(results, table.name, row.row, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(report, indent=1) + "\n")
-    part.replace(path)
+    write_atomic(path, json.dumps(report, indent=1) + "\n")
     print(f"{table.name}: {row.row}, seed {seed}: top-1 {found['top1']:.2%} in {found['seconds']} s", flush=True)
+
+
+def _check_same_run(folder: Path, resolved: str) -> None:
+    """A folder is one run's: ConfigError when it holds one of another config, and may not be taken for this one."""
+    said = folder.with_name(f"{folder.name}.config")
+    if not said.exists() and not folder.exists():
+        said.write_text(resolved)
+    if not said.exists() or said.read_text() != resolved:
+        raise ConfigError(f"{folder}: holds a run of other settings or inputs; move it away (and {said.name} beside it), or give "
+                          "another --output")
 
 
 def _prepare(command: Sequence[str], output: Path, threads: int) -> None:
     script = ROOT / command[0]
-    with _locked(output / f"{script.stem}.lock"):
-        if not (output / f"{script.stem}.done").exists():
+    done = output / f"{script.stem}.done"
+    with locked(output / f"{script.stem}.lock"):
+        if not done.exists():
             print(f"preparing -> {output / script.stem}.log", flush=True)
             run_logged([sys.executable, str(script), *command[1:]], output / f"{script.stem}.log", threads)
-            (output / f"{script.stem}.done").touch()
+            done.write_text("\n".join(command))
+        elif done.read_text() != "\n".join(command):
+            raise ConfigError(f"{done}: what {script.name} made there is of other inputs; give another --output")
 
 
 def _stored(row: Row, config: Path, asked: Sequence[str], output: Path, threads: int) -> Path:
@@ -199,7 +168,7 @@ def _stored(row: Row, config: Path, asked: Sequence[str], output: Path, threads:
     options = dict(row.targets)
     folder = output / "targets" / options.pop("name")
     folder.parent.mkdir(exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock")):
         if not folder.with_suffix(".done").exists():
             print(f"{row.row}: storing the teacher's answers -> {folder}.log", flush=True)
             flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
@@ -214,10 +183,10 @@ def _needed(table: Table, row: Row, seed: int, output: Path) -> dict[str, Path]:
     """{"init": run, "teacher": run}: the folders of the runs whose students this one takes."""
     found = {}
     if row.init:
-        other, name = _named(row.init, table)
+        name, other = row.init.split(":")[::-1] if ":" in row.init else (row.init, table.name)
         found["init"] = output / other / f"{name}_seed{seed}"
     if row.teacher:
-        found["teacher"] = output / table.name / f"{row.teacher}_seed{min(table.row(row.teacher).seeds or table.seeds)}"
+        found["teacher"] = output / table.name / f"{row.teacher}_seed{min(table.seeds_of(table.row(row.teacher)))}"
     return found
 
 
@@ -225,57 +194,24 @@ def _check_obtainable(table: Table, row: Row, seed: int, left: Sequence[tuple[Ro
     coming = {output / table.name / f"{r.row}_seed{s}" for r, s in left}
     for kind, folder in _needed(table, row, seed, output).items():
         if folder not in coming and not (folder / "done").exists():
-            raise SystemExit(f"{row.row}, seed {seed}: its {kind} is the student of {folder.parent.name}'s {folder.name}, "
-                             f"which has not been trained in {output}; train that row there first (with --results "
-                             "FOLDER, where its result is known already)")
+            raise ConfigError(f"{row.row}, seed {seed}: its {kind} is the student of {folder.parent.name}'s {folder.name}, "
+                              f"which has not been trained in {output}; train that row there first (where its result is "
+                              "known already, with a --results of your own)")
 
 
-def _named(reference: str, table: Table) -> tuple[str, str]:
-    """'row' or 'table:row' -> (table, row)."""
-    return tuple(reference.split(":", 1)) if ":" in reference else (table.name, reference)
-
-
-def _identity(row: Row) -> dict[str, Any]:
-    """What makes a result this row's: a JSON that says otherwise is of another row."""
-    return {"config": row.config, "settings": dict(row.set), "init": row.init, "teacher": row.teacher,
-            "targets": dict(row.targets) if row.targets else None, "batch": row.batch}
-
-
-def _known(table: Table, row: Row, seed: int, results: Path) -> bool:
-    """Whether its JSON is there. SystemExit when that is the JSON of other settings."""
-    path = result_of(results, table.name, row.row, seed)
-    if not path.is_file():
-        return False
-    found = json.loads(path.read_text())
-    different = [key for key, value in _identity(row).items() if found.get(key) != value]
-    if different:
-        raise SystemExit(f"{path}: is of other {' and '.join(different)} than the table asks for now; move it (and its "
-                         "run's folder) away to train the row again")
-    return True
-
-
-def result_of(results: Path, table: str, row: str, seed: int) -> Path:
-    """The file of a row's result."""
-    return results / table / f"{row}_seed{seed}.json"
-
-
-def _overrides(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
-
-
-def _filled(value: Any, inputs: Mapping[str, str]) -> Any:
-    """{input} replaced in every text of a tree; other braces stay."""
-    if isinstance(value, str):
-        for key, text in inputs.items():
-            value = value.replace(f"{{{key}}}", text)
-        return value
-    if isinstance(value, Mapping):
-        return {key: _filled(inner, inputs) for key, inner in value.items()}
-    return [_filled(inner, inputs) for inner in value] if isinstance(value, list) else value
+def _fingerprint(path: Path) -> str | None:
+    """Of a file, its SHA-256; of a folder, that of its *_list.txt files; None where there are none."""
+    files = [path] if path.is_file() else sorted(path.glob("*_list.txt"))
+    whole = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as content:
+            while chunk := content.read(1 << 22):
+                whole.update(chunk)
+    return whole.hexdigest() if files else None
 
 
 @contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the lock file, and let child processes hold it; yields False when `wait` is off and another one holds it."""
     with open(path, "w") as file:
         os.set_inheritable(file.fileno(), True)
@@ -285,14 +221,3 @@ def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-def _made(kind: type, values: Mapping[str, Any], where: str):
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise SystemExit(f"{where}: unknown {', '.join(unknown)}; expected {', '.join(sorted(known))}")
-    try:
-        return kind(**values)
-    except TypeError as e:
-        raise SystemExit(f"{where}: {e}") from e

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,43 +14,66 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CURVE_POINTS = 60  # of the training loss, at most
+SAVING_SECONDS = 120
 
 
 def train_once(config: Path, overrides: Sequence[str], folder: Path, threads: int, processes: int = 1) -> dict:
     """{"top1", "images", "steps", "views", "seconds"} of the last evaluation of a finished run in `folder`.
 
-    threads: of each process; 0 leaves that to the libraries. seconds: over all calls that the run took. SystemExit
-    names the log when the run fails.
+    threads: of each process; 0 leaves that to the libraries. seconds: of the training steps alone, over all calls that the
+    run took. SystemExit names the log when the run fails.
     """
     launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes),
               "--log_dir", str(folder.with_name(f"{folder.name}.launch"))] if processes > 1 else []
     command = [sys.executable, *launch, str(ROOT / "tools" / "train.py"), "-c", str(config), "--resume",
                *(part for o in (f"Global.output_dir={folder}", *overrides) for part in ("-o", o))]
-    clock = folder.with_name(f"{folder.name}.seconds")
     if not (folder / "done").exists():
-        started = time.monotonic() - (float(clock.read_text()) if clock.exists() else 0.0)
-        try:
-            run_logged(command, folder.with_name(f"{folder.name}.log"), threads)
-        finally:
-            clock.parent.mkdir(parents=True, exist_ok=True)
-            clock.write_text(str(time.monotonic() - started))
+        run_logged(command, folder.with_name(f"{folder.name}.log"), threads)
         (folder / "done").touch()
-    final = [row for row in metrics(folder) if row["kind"] == "eval"][-1]
+    rows = metrics(folder)
+    final = [row for row in rows if row["kind"] == "eval"][-1]
     return {"top1": final["top1"], "images": final["images"], "steps": final["step"], "views": final["images_seen"],
-            "seconds": round(float(clock.read_text()))}
+            "seconds": round(seconds_of_steps(rows), 1)}
+
+
+def seconds_of_steps(rows: Sequence[dict]) -> float:
+    """From the rows of metrics.jsonl: an interruption, a start and an evaluation take no part in it."""
+    train = [row for row in rows if row["kind"] == "train"]
+    seen = [0, *(row["images_seen"] for row in train)]
+    return sum((after - before) / row["images_per_s"] for before, after, row in zip(seen, seen[1:], train))
 
 
 def run_logged(command: Sequence[str], log_file: Path, threads: int) -> None:
-    """Run to the end, output appended to `log_file`; SystemExit names it when the command fails."""
+    """Run to the end, output appended to `log_file`; SystemExit names it when the command fails.
+
+    What ends this process (Ctrl-C, SIGTERM as an exception) is passed on to the command and its children, which save.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     limits = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with open(log_file, "a") as log:
         # close_fds=False: a lock on the run's folder goes with the run, should this process die before it.
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **limits},
-                              close_fds=False).returncode
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **limits},
+                                   close_fds=False, start_new_session=True)
+        try:
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
     if code:
         last = log_file.read_text(errors="replace").strip().splitlines()[-1:]
         raise SystemExit(f"{log_file.stem} ended with code {code}: {' '.join(last)}\n(the whole log: {log_file})")
+
+
+def _end(process: subprocess.Popen) -> None:
+    """SIGTERM to the command's whole group, SIGKILL to what is left of it after the time that saving takes."""
+    with contextlib.suppress(ProcessLookupError):  # the whole group is gone; its leader, a launcher, may go first
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + SAVING_SECONDS
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def last_weights(folder: Path) -> Path:

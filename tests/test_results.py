@@ -3,8 +3,8 @@
 import json
 
 from benchmarks.report import render as render_report
-from benchmarks.rows import RESULTS as ROWS
-from benchmarks.rows import TABLES
+from benchmarks.table import RESULTS as ROWS
+from benchmarks.table import TABLES
 from benchmarks.summary import RESULTS, render
 
 

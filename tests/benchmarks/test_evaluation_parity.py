@@ -1,12 +1,16 @@
 """The comparison with PaddleClas's evaluation: its seeded network means something, and a difference would show."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
 import yaml
 from sklearn.datasets import load_sample_images
 
-from benchmarks.evaluation_parity import compare, headline, image_paths, run_config, seeded_network
+from benchmarks import evaluation_parity
+from benchmarks.evaluation_parity import (compare, conclusion, disagreements, headline, image_paths, run_config,
+                                          seeded_network)
 from ppcls_ssld.arch import logits_of, on_device
 from ppcls_ssld.engine.evaluate import eval_reader
 
@@ -56,6 +60,42 @@ def test_a_difference_is_measured_by_its_image_s_largest_logit():
     row = {"network": "net", "images": 2, "eager": compare(expected, expected), "inference": said}
     assert headline([row]) == ("net, logits of 2 photographs against PaddleClas's: eager the same bits, inference engine "
                                "within 2.0e-01 (2.0e-01 of the image's largest), 1 first classes differ")
+
+
+def compared(eager=0.0, inference=0.0, identical=1, scale=1.0):
+    """One image whose largest logit is `scale`; the second logit is off by so much."""
+    expected = np.array([[scale, 0.0]])
+    return {"network": "net", "images": 1, "identical_inputs": identical,
+            "eager": compare(expected + [[0, eager]], expected), "inference": compare(expected + [[0, inference]], expected)}
+
+
+@pytest.mark.parametrize("row, said", [
+    (compared(), []), (compared(eager=9e-5, inference=9e-5), []), (compared(inference=1.9e-3, scale=20.0), []),
+    (compared(identical=0), ["1 of 1 images reach the network as other pixels"]),
+    (compared(eager=1.9e-3, scale=20.0), ["the eager engine's logits differ by up to 1.9e-03, allowed 1e-04"]),
+    (compared(inference=3e-3, scale=20.0), ["the inference engine's logits differ by up to 1.5e-04 of the image's largest, "
+                                            "allowed 1e-04"]),
+    (compared(eager=np.nan), ["the eager engine's logits differ by up to nan, allowed 1e-04"])])
+def test_eager_logits_are_judged_by_absolute_differences_those_of_the_inference_engine_by_relative_ones(row, said):
+    assert disagreements(row) == said
+    assert conclusion([compared(), row]) == ("DIFFERS: " + "; ".join(f"net: {s}" for s in said) if said else conclusion([row]))
+
+
+def test_the_conclusion_gives_both_measures_and_what_is_allowed():
+    assert conclusion([compared(), compared(inference=2e-4, scale=10.0)]) == (
+        "agrees: the same pixels; eager logits within 0.0e+00 absolute (allowed 1e-04); those of the inference engine within "
+        "2.0e-05 of the image's largest (allowed 1e-04), 2.0e-04 absolute")
+
+
+@pytest.mark.parametrize("eager, code", [(0.0, 0), (1e-3, 1)])
+def test_a_difference_is_an_exit_code(tmp_path, monkeypatch, capsys, eager, code):
+    logits = {"logits": {}, "top1": {}}
+    monkeypatch.setattr(evaluation_parity, "run_one", lambda *_: {**compared(eager=eager), **logits})
+    monkeypatch.setattr("sys.argv", ["parity", "--paddleclas", str(tmp_path), "--images", str(tmp_path), "--networks",
+                                     "ResNet50_vd", "--output", str(tmp_path / "found.json")])
+    assert evaluation_parity.main() == code
+    verdict = json.loads((tmp_path / "found.json").read_text())["verdict"]
+    assert verdict.startswith("DIFFERS" if code else "agrees") and verdict in capsys.readouterr().out
 
 
 def test_images_come_from_a_folder_or_from_a_list(tmp_path):

@@ -2,12 +2,10 @@
 
 import contextlib
 import hashlib
-import http.server
 import io
 import json
 import shutil
 import subprocess
-import threading
 
 import cv2
 import numpy as np
@@ -17,9 +15,8 @@ import yaml
 from sklearn.datasets import load_sample_images
 
 from benchmarks import released, timed_eval
-from benchmarks.download import download, sha256
 from ppcls_ssld.arch.paddleclas import factory, weights_url
-from ppcls_ssld.errors import WeightsError
+from ppcls_ssld.errors import ConfigError, WeightsError
 
 NAME, FILE = "PPLCNet_x0_25", "PPLCNet_x0_25_ssld_pretrained.pdparams"
 CLASSES, IMAGES = 5, 10
@@ -146,6 +143,78 @@ def test_a_finished_network_is_not_evaluated_again_unless_more_is_asked_or_weigh
     assert len(made_up) == 3 and stored(tmp_path)["weights"]["sha256"] != "another"
 
 
+def listed(world, tmp_path, old="", new=""):
+    """Arguments that evaluate a copy of the list, once changed."""
+    path = tmp_path / "list.txt"
+    path.write_text((world / "imagenet" / "val_list.txt").read_text().replace(old, new))
+    return [*arguments(world, tmp_path), "--list", str(path), "--root", str(world / "imagenet")]
+
+
+@pytest.mark.parametrize("new", ["7.png 4", "8.png 3"])
+def test_a_corrected_list_is_evaluated_again(world, tmp_path, made_up, new):
+    """A label, a path; neither changes how many images there are."""
+    released.main(listed(world, tmp_path))
+    before = stored(tmp_path)["settings"]["list_sha256"]
+    released.main(listed(world, tmp_path))
+    assert len(made_up) == 1
+    released.main(listed(world, tmp_path, "7.png 3", new))
+    assert len(made_up) == 2 and stored(tmp_path)["settings"]["list_sha256"] != before
+
+
+def test_a_part_stays_evaluated_while_only_other_images_of_the_list_change(world, tmp_path, made_up):
+    released.main([*listed(world, tmp_path), "--images", "5"])  # 0, 2, 4, 6 and 8
+    released.main([*listed(world, tmp_path, "7.png 3", "7.png 4"), "--images", "5"])
+    assert made_up == [5]
+    released.main([*listed(world, tmp_path, "8.png 4", "8.png 3"), "--images", "5"])
+    assert made_up == [5, 5]
+
+
+def test_an_earlier_result_is_judged_by_the_table_as_it_is_now(world, tmp_path, made_up, capsys):
+    table = yaml.safe_load((world / "table.yaml").read_text())
+    file = tmp_path / "table.yaml"
+    for top1, said in ((0.6, "agrees"), (0.61, "differs")):
+        table["rows"][0]["expected"] = {"top1": top1, "source": "today's"}
+        file.write_text(yaml.safe_dump(table))
+        released.main([*arguments(world, tmp_path), "--table-file", str(file)])
+        assert (stored(tmp_path)["expected"], stored(tmp_path)["verdict"]) == (table["rows"][0]["expected"], said)
+        assert stored(tmp_path)["difference"] == pytest.approx(0.6 - top1)
+    assert len(made_up) == 1 and "expected 61.00  measured 60.00  difference -1.00  differs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"top1": "0.6"}', "\xff"])
+def test_a_broken_earlier_result_is_told_of_and_replaced(world, tmp_path, made_up, capsys, text):
+    released.main(arguments(world, tmp_path))
+    whole = stored(tmp_path)
+    path = tmp_path / "released" / f"{NAME}_seed0.json"
+    path.write_bytes((json.dumps({**whole, **json.loads(text)}) if "top1" in text else text).encode("latin-1"))
+    released.main(arguments(world, tmp_path))
+    assert len(made_up) == 2 and stored(tmp_path)["top1"] == whole["top1"]
+    assert "is no result of a network" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("old, new, said", [
+    ("images: 10", "images: ten", "images is 'ten', no whole number above 0"), ("usual:", "usually:", "without 'usual'"),
+    (f"usual:\n- {NAME}", "usual:\n- ResNet", "usual names a row that is none of"), ("title:", "title: [", "while parsing"),
+    ("row: MobileNetV1", f"row: {NAME}", "two rows have one name"), ("top1: 0.7", "top1: 70", "MobileNetV1: expected top1 is 70"),
+    ("expected:", "expects:", "without 'expected'")])
+def test_a_mistake_in_the_table_is_said(world, tmp_path, made_up, capsys, old, new, said):
+    text = (world / "table.yaml").read_text()
+    assert old in text
+    (tmp_path / "table.yaml").write_text(text.replace(old, new))
+    with pytest.raises(SystemExit) as stop:
+        released.main([*arguments(world, tmp_path), "--table-file", str(tmp_path / "table.yaml")])
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and message.startswith("error: ") and "not a table of released weights" in message
+    assert said in message and not made_up
+
+
+@pytest.mark.parametrize("tree", [None, [], {"rows": 3}, {"images": 1, "class_num": 1, "usual": [], "rows": ["x"]}])
+def test_what_is_no_table_at_all_is_said_too(tmp_path, tree):
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError, match="not a table of released weights"):
+        released.read_table(tmp_path / "table.yaml")
+
+
 def test_a_part_of_the_images_is_judged_by_its_interval():
     assert released.verdict(0.7895, 0.7896, 50_000, 50_000) == ("agrees", None)
     assert released.verdict(0.7906, 0.7896, 50_000, 50_000)[0] == "agrees"
@@ -188,7 +257,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones(world, tmp_path, capsys
 
 def test_the_table_names_networks_of_paddleclas_and_its_addresses():
     """PaddleClas knows no address of two of them; those stand in its ssld.md."""
-    table, unknown = yaml.safe_load(released.TABLE.read_text()), []
+    table, unknown = released.read_table(released.TABLE), []
     assert len(table["rows"]) == 23 and set(table["usual"]) <= {row["row"] for row in table["rows"]}
     for row in table["rows"]:
         assert row["url"].endswith(f"/{row['row']}_ssld_pretrained.pdparams")
@@ -198,40 +267,3 @@ def test_the_table_names_networks_of_paddleclas_and_its_addresses():
         except WeightsError:
             unknown.append(row["row"])
     assert unknown == ["PPHGNet_base", "SE_HRNet_W64_C"]
-
-
-@pytest.fixture
-def server():
-    """A server that breaks off after half of a file, unless it is asked to go on. Gives (address, requests)."""
-    content, asked = bytes(range(256)) * 40, []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            first = int(self.headers.get("Range", "bytes=0-")[6:-1])
-            asked.append((first, self.headers.get("If-Range")))
-            self.send_response(206 if first else 200)
-            self.send_header("Content-Length", str(len(content) - first))
-            self.send_header("ETag", '"one"')
-            self.end_headers()
-            self.wfile.write(content[first:] if first else content[:len(content) // 2])
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{found.server_port}/file.pdparams", asked, content
-        found.shutdown()
-
-
-def test_a_download_is_whole_or_not_there_and_goes_on_where_it_broke_off(server, tmp_path):
-    address, asked, content = server
-    path = tmp_path / "new" / "file.pdparams"
-    with pytest.raises(WeightsError, match=r"the download failed .*; start again to go on, or put the file into"):
-        download(address, path)
-    assert not path.exists()
-    assert download(address, path).read_bytes() == content
-    assert asked == [(0, None), (len(content) // 2, '"one"')]
-    assert sha256(path) == hashlib.sha256(content).hexdigest() and [p.name for p in path.parent.iterdir()] == [path.name]
-    download(address, path)
-    assert len(asked) == 2

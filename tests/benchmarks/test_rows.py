@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import rows
-from benchmarks.rows import ROOT, TABLES, _locked, _overrides, load_table, needed_inputs, settings, work
-from benchmarks.runs import curve, last_weights
+from benchmarks.environment import ROOT
+from benchmarks.rows import known, locked, micro_steps, needed_inputs, settings, work
+from benchmarks.runs import curve, last_weights, run_logged, seconds_of_steps
+from benchmarks.table import TABLES, load_table, overrides
 from ppcls_ssld.config import load_config
 from ppcls_ssld.demo.digits import digit_images
 from ppcls_ssld.engine.task import build_loss
+from ppcls_ssld.errors import ConfigError
 from ppcls_ssld.optim import build_schedule
 
 TRAINED = sorted(path for path in TABLES.glob("*.yaml") if path.stem != "released")
@@ -25,7 +28,7 @@ def test_every_row_of_a_shipped_table_resolves_to_a_run(path, tmp_path):
     table = load_table(path)
     inputs = {**{name: str(tmp_path) for name in table.inputs}, "output": str(tmp_path)}
     for row in table.rows:
-        config = load_config(ROOT / row.config, _overrides(settings(row, inputs)))
+        config = load_config(ROOT / row.config, overrides(settings(row, inputs)))
         teachers = [network for network in config.Arch.networks if network.frozen]
         assert build_loss(config).needs_labels == (not teachers or row.row == "labels_too"), row.row
         missing = [key for key, value in settings(row, inputs).items() if isinstance(value, str) and "{" in value]
@@ -40,7 +43,7 @@ def test_rows_that_are_compared_take_the_same_steps_at_the_same_rates(name):
     table = load_table(TABLES / f"{name}.yaml")
 
     def rates(row):
-        config = load_config(ROOT / row.config, _overrides(settings(row, {"output": "o", "cifar": "c", "teacher": "t"})))
+        config = load_config(ROOT / row.config, overrides(settings(row, {"output": "o", "cifar": "c", "teacher": "t"})))
         epoch = -(-sum(IMAGES[Path(source.list).stem] for source in config.DataLoader.Train.sources) // 128)
         steps = min(config.Global.max_steps or 10**9, config.Global.epochs * epoch)
         rate = build_schedule(config.Optimizer.lr, config.Global.epochs, epoch, "Optimizer.lr")
@@ -63,7 +66,7 @@ def test_a_table_with_an_unknown_key_row_or_config_is_refused(tmp_path):
         change(tree)
         path = tmp_path / "table.yaml"
         path.write_text(yaml.safe_dump(tree))
-        with pytest.raises(SystemExit) as found:
+        with pytest.raises(ConfigError) as found:
             load_table(path)
         return str(found.value)
 
@@ -71,7 +74,15 @@ def test_a_table_with_an_unknown_key_row_or_config_is_refused(tmp_path):
     assert "unknown row_s" in refusal(lambda t: t.update(row_s=[]))
     assert "builds on 'b'" in refusal(lambda t: t["rows"][0].update(init="b"))
     assert "no file x.yaml" in refusal(lambda t: t["rows"][0].update(config="x.yaml"))
-    assert "two rows" in refusal(lambda t: t["rows"].append(t["rows"][0]))
+    assert "a name of its own" in refusal(lambda t: t["rows"].append(t["rows"][0]))
+    assert "a name of its own; found none" in refusal(lambda t: t.update(rows=None))
+    assert "rows.0: expected row, what" in refusal(lambda t: t.update(rows=["a"]))
+    assert "a builds on itself" in refusal(lambda t: t["rows"][0].update(init="a"))
+    assert "a builds on itself" in refusal(lambda t: (t["rows"][0].update(init="b"), t["rows"].append(
+        {**t["rows"][0], "row": "b", "init": "a"})))
+    assert "a.batch: expected a positive" in refusal(lambda t: t["rows"][0].update(batch=0))
+    assert "seeds: expected a list" in refusal(lambda t: t.update(seeds=3))
+    assert "cannot be read as a table" in refusal(lambda t: t.update(like="nobody"))
     assert "names no two rows" in refusal(lambda t: t.update(compare=[{"of": "a", "against": "b"}]))
 
 
@@ -134,12 +145,12 @@ def test_rows_are_trained_in_order_once_and_by_two_processes_as_by_one(little_ta
 
 
 def test_a_run_keeps_its_lock_when_the_process_that_started_it_is_gone(tmp_path):
-    with _locked(tmp_path / "lock"):
+    with locked(tmp_path / "lock"):
         run = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
-    with _locked(tmp_path / "lock", wait=False) as mine:
+    with locked(tmp_path / "lock", wait=False) as mine:
         assert not mine
     run.communicate(b"\n")
-    with _locked(tmp_path / "lock", wait=False) as mine:
+    with locked(tmp_path / "lock", wait=False) as mine:
         assert mine
 
 
@@ -147,13 +158,67 @@ def test_a_result_of_other_settings_is_not_taken_for_the_rows(little_table):
     table, folder = little_table
     path = folder / "results" / "little" / "labels_seed0.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({**rows._identity(table.row("labels")), "settings": {"Global.epochs": 3}, "top1": 0.9}))
-    with pytest.raises(SystemExit, match="is of other settings than the table asks for"):
+    good = {**table.row("labels").identity(), "inputs": {"digits": None}, "top1": 0.9}
+
+    def refusal(text):
+        path.write_text(text)
+        with pytest.raises(ConfigError) as found:
+            known(table, table.row("labels"), 0, folder / "results", {"digits": "another"})
+        return str(found.value)
+
+    assert "is of other settings than" in refusal(json.dumps({**good, "settings": {"Global.epochs": 3}, "inputs": {}}))
+    assert "is of other resolved than" in refusal(json.dumps({**good, "resolved": "0", "inputs": {}}))  # the YAML changed
+    assert "is of other input digits than" in refusal(json.dumps(good))
+    assert "is no result of a row" in refusal("[]") and "is no result of a row" in refusal("{")
+    path.write_text(json.dumps(good))
+    assert known(table, table.row("labels"), 0, folder / "results", {"digits": None})
+
+
+def test_a_folder_with_another_run_is_not_taken_for_the_rows(little_table):
+    table, folder = little_table
+    (folder / "out" / "little" / "labels_seed0").mkdir(parents=True)
+    (folder / "out" / "little" / "labels_seed0" / "done").touch()
+    with pytest.raises(ConfigError, match="labels_seed0: holds a run of other settings"):
         train(table, folder)
+
+
+def test_processes_that_do_not_make_the_batch_are_refused_before_anything_is_trained(little_table):
+    table, folder = little_table
+    with pytest.raises(ConfigError, match="2 processes of 25 images do not make its 25 images a step.*--processes 1"):
+        work(table, table.jobs(), {"digits": str(folder / "digits")}, folder / "out", folder / "results", 1, 2)
+    assert not (folder / "out").exists()
+
+
+def test_seconds_are_those_of_the_steps():
+    rows = [{"kind": "train", "images_seen": 100, "images_per_s": 50}, {"kind": "eval", "images_seen": 100},
+            {"kind": "train", "images_seen": 300, "images_per_s": 100}]
+    assert seconds_of_steps(rows) == 4
+
+
+def test_what_ends_the_runner_ends_the_run_and_its_children_after_they_saved(tmp_path):
+    child = "import signal, sys, pathlib; signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), sys.exit(75)));"
+    child += "pathlib.Path(sys.argv[2]).touch(); signal.pause()"
+    parent = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', {child!r}, *sys.argv[1:]]))"
+    saved, ready = tmp_path / "saved", tmp_path / "ready"
+
+    def once_ready(*_):
+        if ready.exists():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, once_ready)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            run_logged([sys.executable, "-c", parent, str(saved), str(ready)], tmp_path / "log", 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert saved.exists()
 
 
 def test_a_row_that_builds_on_an_untrained_one_says_which(little_table):
     table, folder = little_table
-    with pytest.raises(SystemExit, match="init is the student of little's labels_seed0.*train that row"):
+    with pytest.raises(ConfigError, match="init is the student of little's labels_seed0.*train that row"):
         work(table, table.jobs(["distilled"]), {"digits": str(folder / "digits")}, folder / "out", folder / "results", 1, 1)
-    assert not list(Path(folder / "out" / "little").glob("*.log"))
+    assert not (folder / "out").exists()

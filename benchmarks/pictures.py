@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
+from textwrap import fill
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measured import Row, Table, read  # noqa: E402
@@ -19,6 +20,7 @@ from benchmarks.environment import ROOT  # noqa: E402
 from benchmarks.table import RESULTS, TABLES  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
+LABEL_WIDTH = 38  # characters of a row's label before it is broken
 
 
 def draw(table: Table, path: Path) -> None:
@@ -28,33 +30,35 @@ def draw(table: Table, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.9 + 0.42 * len(table.rows)), layout="constrained",
-                                         width_ratios=[3, 2], sharey=False)
-    colours = plt.get_cmap("tab10").colors
+    curves = {row.name: curve for row in table.rows if len(curve := _curve(row)) > 1}
+    figure, axes = plt.subplots(1, 2 if curves else 1, figsize=(11, 0.9 + 0.42 * len(table.rows)), layout="constrained",
+                                squeeze=False, width_ratios=[3, 2] if curves else None)
+    left = axes[0, 0]
+    colours = {row.name: plt.get_cmap("tab10").colors[i % 10] for i, row in enumerate(table.rows)}
     for i, row in enumerate(table.rows):
-        colour = colours[i % len(colours)]
         if row.results:
             values = [100 * v for v in row.top1.values()]
-            left.plot([mean(values)], [i], "|", color=colour, markersize=18, markeredgewidth=3)
-            left.plot(values, [i] * len(values), "o", color=colour, alpha=0.6)
+            left.plot([mean(values)], [i], "|", color=colours[row.name], markersize=18, markeredgewidth=3)
+            left.plot(values, [i] * len(values), "o", color=colours[row.name], alpha=0.6)
             left.annotate(f"{mean(values):.1f}", (max(values), i), xytext=(9, 0), textcoords="offset points", va="center")
-            if curve := _curve(row):
-                right.plot(*zip(*curve), ".-", color=colour, label=row.name)
         else:
             left.annotate("not run", (0.02, i), xycoords=("axes fraction", "data"), va="center", color="grey")
         if row.expected is not None:
             left.plot([100 * row.expected], [i], "D", color="black", fillstyle="none")
-    left.set_yticks(range(len(table.rows)), [row.what.strip('"') or row.name for row in table.rows])
+    left.set_yticks(range(len(table.rows)), [fill(row.what or row.name, LABEL_WIDTH) for row in table.rows], fontsize="small")
     left.set_ylim(len(table.rows) - 0.5, -0.5)
-    left.margins(x=0.12)
+    left.margins(x=0.16)
     left.set_xlabel("top-1 in %")
     left.grid(axis="x", alpha=0.3)
-    right.set_xlabel("image views")
-    right.set_ylabel("top-1 in %")
-    right.grid(alpha=0.3)
-    right.ticklabel_format(style="plain", axis="x")
-    if right.lines:
-        right.legend(fontsize="small", frameon=False)
+    if curves:
+        right = axes[0, 1]
+        for name, curve in curves.items():
+            right.plot(*zip(*curve), ".-", color=colours[name], label=name)
+        right.set_xlabel("image views")
+        right.set_ylabel("top-1 in %")
+        right.grid(alpha=0.3)
+        right.ticklabel_format(style="plain", axis="x")
+        right.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(table.title, fontsize="medium")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -31,8 +31,8 @@ def test_a_table_is_drawn_with_and_without_results(tmp_path, rows):
 def test_a_row_without_words_is_shown_by_its_name_and_only_curves_are_in_the_legend(tmp_path, monkeypatch):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(pyplot, "close", lambda figure: None)
-    rows = (Row("one", "", None, None, (0,), {0: result(0.6)}),
-            Row("two", "words", None, None, (0,), {0: result(0.6, (1, 0.5))}))
+    rows = (Row("one", "", None, None, (0,), {0: result(0.6, (2, 0.6))}),  # a point is no curve
+            Row("two", "words", None, None, (0,), {0: result(0.6, (1, 0.5), (2, 0.6))}))
     draw(table(*rows), tmp_path / "some.png")
     left, right = pyplot.gcf().axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["one", "words"]

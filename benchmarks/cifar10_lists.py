@@ -4,7 +4,7 @@
 
 The pool is that of cifar10_mining.py: 45,000 CIFAR-10 training images, 30,000 distractors (crops of photographs, noise) and 2,000
 edited copies of test images. The miner scores it once; the 500, 1,500 and 4,500 best images of each class become
-mined_5k.txt, mined_15k.txt, mined_45k.txt, and as many random images of the cleaned pool random_15k.txt, random_45k.txt.
+mined_5k.txt, mined_15k.txt, mined_45k.txt; as many random images of the cleaned pool are in random_5k.txt and so on.
 The pool and the miner's folder are kept in OUTPUT/pool; an interrupted call goes on where it was.
 """
 

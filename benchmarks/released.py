@@ -30,15 +30,16 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.download import download, sha256  # noqa: E402
-from benchmarks.environment import RESULTS, ROOT, environment  # noqa: E402
+from benchmarks.environment import ROOT, environment  # noqa: E402
 from benchmarks.intervals import share_interval  # noqa: E402
+from benchmarks.table import RESULTS, TABLES  # noqa: E402
 from ppcls_ssld.atomic import write_atomic  # noqa: E402
 from ppcls_ssld.config.schema import SourceConfig  # noqa: E402
 from ppcls_ssld.data import ImageList, read_source  # noqa: E402
 from ppcls_ssld.errors import EXIT_USER, ConfigError, DataError, SsldError, WeightsError  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-TABLE = HERE / "tables" / "released.yaml"
+TABLE = TABLES / "released.yaml"
 TOLERANCE = 0.001  # a tenth of a point, on all images
 RESIZE = {"resize_short": 256}
 PROBE_BATCHES, BATCH = 6, 32
@@ -248,7 +249,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, help="reading processes of each process")
     parser.add_argument("--batch-size", type=int, default=BATCH)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--results", type=Path, default=RESULTS / "rows", help="the rows' JSON files: released/NAME_seed0.json")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the rows' JSON files: released/NAME_seed0.json")
     parser.add_argument("--table-file", type=Path, default=TABLE, help=argparse.SUPPRESS)
 
 

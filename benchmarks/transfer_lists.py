@@ -1,10 +1,10 @@
-"""Two small tasks for a backbone trained on CIFAR-10: handwritten digits, and what kind of thing a photograph shows.
+"""Two small tasks for a backbone trained on CIFAR-10: handwritten digits, and whether a photograph shows an animal.
 
     python benchmarks/transfer_lists.py --photos FOLDER --output FOLDER
 
 digits: scikit-learn's 1,797, ten of each for training, the others for the test. photographs: ImageNet photographs whose
-file names start with the WordNet id of their class, brought to 32 pixels; four kinds (KINDS), every second one for
-training. Lists: <task>_train.txt and <task>_test.txt, `path label` a line.
+file names start with the WordNet id of their class, brought to 32 pixels; all animals and as many others, every second one
+for training. Lists: <task>_train.txt and <task>_test.txt, `path label` a line.
 """
 
 from __future__ import annotations
@@ -19,14 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ppcls_ssld.demo.digits import digit_images  # noqa: E402
 
 SIDE_PX = 32
-# (first WordNet id after the kind, its name): ImageNet-1k's ids are sorted by what they are.
-KINDS = (("n02085620", "bird, fish, reptile or other animal before the dogs"), ("n02113979", "dog"),
-         ("n02666196", "other animal"), ("n99999999", "thing, food, plant or place"))
-
-
-def kind_of(name: str) -> int:
-    """'n02099601_golden_retriever.JPEG' -> 1."""
-    return next(i for i, (end, _) in enumerate(KINDS) if name[:9] < end)
+FIRST_AFTER_ANIMALS = "n02666196"  # ImageNet-1k's WordNet ids are sorted by what they are
 
 
 def write_digits(output: Path) -> None:
@@ -40,13 +33,21 @@ def write_digits(output: Path) -> None:
 
 
 def write_photographs(photos: Path, output: Path) -> None:
-    """Short side to 32 pixels, centre crop. SystemExit when the file names do not start with WordNet ids."""
-    files = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
+    """Short side to 32 pixels, centre crop. SystemExit when file names do not start with WordNet ids, or all show one kind."""
+    found = (path for path in photos.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
+    files = sorted(found, key=lambda path: path.name)
     if not files or not all(path.name[:1] == "n" and path.name[1:9].isdigit() for path in files):
         raise SystemExit(f"{photos}: expected photographs named as ImageNet's samples are (n02099601_golden_retriever.JPEG)")
     (output / "photographs").mkdir(exist_ok=True)
+    animals = [path for path in files if path.name[:9] < FIRST_AFTER_ANIMALS]
+    others = files[len(animals):]
+    count = min(len(animals), len(others))
+    if count < 2:
+        raise SystemExit(f"{photos}: expected photographs of animals and of other things, at least two of each; found {len(animals)} "
+                         f"animals and {len(others)} others")
     lines: list[list[str]] = [[], []]
-    for i, path in enumerate(files):
+    chosen = [*((path, 0) for path in _spread(animals, count)), *((path, 1) for path in _spread(others, count))]
+    for i, (path, label) in enumerate(chosen):
         image = cv2.imread(str(path))
         height, width = image.shape[:2]
         side = min(height, width)
@@ -54,9 +55,14 @@ def write_photographs(photos: Path, output: Path) -> None:
         small = cv2.resize(image[top:top + side, left:left + side], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
         target = output / "photographs" / f"{path.stem}.png"
         cv2.imwrite(str(target), small)
-        lines[i % 2].append(f"{target} {kind_of(path.name)}\n")
+        lines[i % 2].append(f"{target} {label}\n")
     for name, part in zip(("train", "test"), lines):
         (output / f"photographs_{name}.txt").write_text("".join(part))
+
+
+def _spread(files: list[Path], count: int) -> list[Path]:
+    """`count` of them, evenly over the list, so that every kind keeps its share."""
+    return [files[i * len(files) // count] for i in range(count)]
 
 
 def main() -> None:

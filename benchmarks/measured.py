@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks.intervals import Estimate, estimate, paired
-from benchmarks.table import foreign, load_table
+from benchmarks.table import foreign, home, load_table
 from ppcls_ssld.errors import ConfigError
 
 _FILE = re.compile(r"(.+)_seed(\d+)\.json")
@@ -83,9 +83,10 @@ def read(tables_dir: Path, results_dir: Path) -> tuple[list[Table], list[str]]:
     ConfigError names the file of a table that cannot be read.
     """
     found, problems = _results(results_dir)
+    every = {table: dict(rows) for table, rows in found.items()}
     tables = []
     for path in sorted(tables_dir.glob("*.yaml")):
-        results, others = _of_this_table(path, found.pop(path.stem, {}))
+        results, others = _of_this_table(path, found.pop(path.stem, {}), every)
         problems += others
         tables.append(_table(path, results))
         problems += [f"{path.stem}: a result of row '{row}', which the table does not have, is not shown"
@@ -118,11 +119,16 @@ def _results(folder: Path) -> tuple[dict[str, dict[str, dict[int, dict]]], list[
     return found, problems
 
 
-def _of_this_table(path: Path, results: dict[str, dict[int, dict]]) -> tuple[dict[str, dict[int, dict]], list[str]]:
-    """The results that were trained as the table asks for now, and sentences about the others."""
-    if path.stem == "released" or not results:
+def _of_this_table(path: Path, results: dict[str, dict[int, dict]], every: dict[str, dict[str, dict[int, dict]]]
+                   ) -> tuple[dict[str, dict[int, dict]], list[str]]:
+    """The results that were trained as the table asks for now, and sentences about the others. every: of all tables."""
+    if path.stem == "released":
         return results, []
     asked = {row.row: row for row in load_table(path).rows}
+    for row in asked.values():
+        table, name = home(path.stem, row)
+        if row.same_as and name in every.get(table, {}):
+            results[row.row] = dict(every[table][name])
     problems = []
     for name in results.keys() & asked.keys():
         for seed, result in list(results[name].items()):
@@ -158,7 +164,8 @@ def _row(entry: dict, tree: dict, results: dict[int, dict]) -> Row:
     source = _one_line(expected.get("source")) or None
     if source and source[0].isdigit():
         source = f"section {source} of the table's source"
-    what = "; ".join(filter(None, (_one_line(entry.get("what")), _one_line(entry.get("note")))))
+    same = f"the run of {entry['same_as']}" if "same_as" in entry else None
+    what = "; ".join(filter(None, (_one_line(entry.get("what")), _one_line(entry.get("note")), same)))
     return Row(entry["row"], what, top1, source, tuple(seeds), results)
 
 

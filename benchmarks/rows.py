@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.environment import ROOT, environment
 from benchmarks.runs import curve, last_weights, run_logged, train_once
-from benchmarks.table import Row, Table, digest, foreign, overrides, result_of
+from benchmarks.table import Row, Table, digest, foreign, home, overrides, result_of
 from ppcls_ssld.atomic import write_atomic
 from ppcls_ssld.config import load_config, plain
 from ppcls_ssld.config.schema import RunConfig
@@ -40,14 +40,15 @@ def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str
     for row, seed in left:
         _check_obtainable(table, row, seed, left, output)
         micro_steps(row, load_config(ROOT / row.config, overrides(settings(row, inputs))), processes)
-    (output / table.name).mkdir(parents=True, exist_ok=True)
+    for row, _ in left:
+        (output / home(table.name, row)[0]).mkdir(parents=True, exist_ok=True)
     if table.prepare and left:
         _prepare([filled(part, inputs) for part in table.prepare], output, threads)
     while left:
         for row, seed in left:
             if not all((folder / "done").exists() for folder in _needed(table, row, seed, output).values()):
                 continue
-            with locked(output / table.name / f"{row.row}_seed{seed}.lock", wait=False) as mine:
+            with locked(_run(table, row, seed, output).with_suffix(".lock"), wait=False) as mine:
                 if mine and not known(table, row, seed, results, made_with):
                     _train(table, row, seed, inputs, made_with, output, results, threads, processes)
                 if mine:
@@ -59,7 +60,7 @@ def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str
 
 def known(table: Table, row: Row, seed: int, results: Path, made_with: Mapping[str, str | None] | None = None) -> bool:
     """Whether the row's JSON is there. ConfigError when that is the JSON of other settings or inputs, or no JSON."""
-    path = result_of(results, table.name, row.row, seed)
+    path = result_of(results, table.name, row, seed)
     if not path.is_file():
         return False
     try:
@@ -110,8 +111,9 @@ def micro_steps(row: Row, config: RunConfig, processes: int) -> int:
 
 def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_with: Mapping[str, str | None], output: Path,
            results: Path, threads: int, processes: int) -> None:
-    folder = output / table.name / f"{row.row}_seed{seed}"
-    print(f"{table.name}: {row.row}, seed {seed} -> {folder}.log", flush=True)
+    folder = _run(table, row, seed, output)
+    name, trained = home(table.name, row)
+    print(f"{name}: {trained}, seed {seed} -> {folder}.log", flush=True)
     config = ROOT / row.config
     asked = overrides(settings(row, inputs))
     needed = {kind: last_weights(other) for kind, other in _needed(table, row, seed, output).items()}
@@ -129,16 +131,16 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
     with open(commits, "a") as file:
         file.write(f"{began['commit']}\n")
     found = train_once(config, asked, folder, threads, processes)
-    command = ["python benchmarks/reproduce.py", f"--table {table.name} --rows {row.row} --seeds {seed}",
+    command = ["python benchmarks/reproduce.py", f"--table {name} --rows {trained} --seeds {seed}",
                *(f"--set {name}=..." for name in made_with), f"--processes {processes} --threads {threads}"]
-    report = {"table": table.name, "row": row.row, "what": row.what, "seed": seed, **found, "processes": processes,
+    report = {"table": name, "row": trained, "what": row.what, "seed": seed, **found, "processes": processes,
               "threads": threads, "device": load_config(config, asked).Global.device, **row.identity(),
               "inputs": dict(made_with), "command": " ".join(command),
               "commits": list(dict.fromkeys(commits.read_text().split())), "environment": began, "curve": curve(folder)}
-    path = result_of(results, table.name, row.row, seed)
+    path = result_of(results, table.name, row, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(report, indent=1) + "\n")
-    print(f"{table.name}: {row.row}, seed {seed}: top-1 {found['top1']:.2%} in {found['seconds']} s", flush=True)
+    print(f"{name}: {trained}, seed {seed}: top-1 {found['top1']:.2%} in {found['seconds']} s", flush=True)
 
 
 def _check_same_run(folder: Path, resolved: str) -> None:
@@ -183,15 +185,22 @@ def _needed(table: Table, row: Row, seed: int, output: Path) -> dict[str, Path]:
     """{"init": run, "teacher": run}: the folders of the runs whose students this one takes."""
     found = {}
     if row.init:
-        name, other = row.init.split(":")[::-1] if ":" in row.init else (row.init, table.name)
-        found["init"] = output / other / f"{name}_seed{seed}"
+        other, _, name = row.init.rpartition(":")
+        found["init"] = output / other / f"{name}_seed{seed}" if other else _run(table, table.row(name), seed, output)
     if row.teacher:
-        found["teacher"] = output / table.name / f"{row.teacher}_seed{min(table.seeds_of(table.row(row.teacher)))}"
+        teacher = table.row(row.teacher)
+        found["teacher"] = _run(table, teacher, min(table.seeds_of(teacher)), output)
     return found
 
 
+def _run(table: Table, row: Row, seed: int, output: Path) -> Path:
+    """The folder of a row's run."""
+    folder, name = home(table.name, row)
+    return output / folder / f"{name}_seed{seed}"
+
+
 def _check_obtainable(table: Table, row: Row, seed: int, left: Sequence[tuple[Row, int]], output: Path) -> None:
-    coming = {output / table.name / f"{r.row}_seed{s}" for r, s in left}
+    coming = {_run(table, r, s, output) for r, s in left}
     for kind, folder in _needed(table, row, seed, output).items():
         if folder not in coming and not (folder / "done").exists():
             raise ConfigError(f"{row.row}, seed {seed}: its {kind} is the student of {folder.parent.name}'s {folder.name}, "

@@ -29,6 +29,7 @@ class Row:
     are stored first, once for all rows and seeds, of any table, that give the same name.
     batch: images of an optimiser step over all processes, where the learning rate was made for it; fewer processes take
     more micro-steps. expected: {"top1": share, "source": text}, published. seeds: instead of the table's.
+    same_as: `table:row`, a row of another table, given instead of a config: one run and one result for both.
     """
 
     row: str
@@ -41,11 +42,13 @@ class Row:
     batch: int | None = None
     expected: Mapping[str, Any] | None = None
     seeds: Sequence[int] | None = None
+    same_as: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """What makes a result this row's; inputs stay names. ConfigError for a config that does not load."""
         tree = plain(load_config(ROOT / self.config, overrides(self.set)).source)
-        return {"config": self.config, "settings": dict(self.set), "resolved": digest(tree), "init": self.init,
+        init = self.init.removeprefix(f"{home('', self)[0]}:") if self.init else None  # as it is called where it is trained
+        return {"config": self.config, "settings": dict(self.set), "resolved": digest(tree), "init": init,
                 "teacher": self.teacher, "targets": dict(self.targets) if self.targets else None, "batch": self.batch}
 
 
@@ -96,15 +99,24 @@ def load_table(path: Path) -> Table:
         if not isinstance(entry, Mapping):
             raise ConfigError(f"{where}: expected row, what, config ..., found {entry!r}")
         own = entry.get("set") or {}
-        rows.append(_made(Row, {**shared, **entry, "set": {**shared["set"], **own}}, where))
+        if "same_as" in entry:
+            rows.append(_made(Row, {**_other_row(entry, path, where), **entry}, where))
+        else:
+            rows.append(_made(Row, {**shared, **entry, "set": {**shared["set"], **own}}, where))
     table = _made(Table, {"name": path.stem, "rows": tuple(rows), **tree}, path.name)
     _check(table, path.name)
     return table
 
 
-def result_of(results: Path, table: str, row: str, seed: int) -> Path:
+def home(table: str, row: Row) -> tuple[str, str]:
+    """(table, row) under which a row is trained and its result is kept: its own names, or those it is the same as."""
+    return tuple(row.same_as.split(":")) if row.same_as else (table, row.row)
+
+
+def result_of(results: Path, table: str, row: Row, seed: int) -> Path:
     """The file of a row's result."""
-    return results / table / f"{row}_seed{seed}.json"
+    folder, name = home(table, row)
+    return results / folder / f"{name}_seed{seed}.json"
 
 
 def foreign(found: Mapping[str, Any], row: Row) -> list[str]:
@@ -119,6 +131,21 @@ def overrides(values: Mapping[str, Any]) -> list[str]:
 
 def digest(tree: Any) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _other_row(entry: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
+    """What a row takes from the one that it is the same as."""
+    if extra := sorted(set(entry) - {"row", "what", "same_as", "expected"}):
+        raise ConfigError(f"{where}: same_as goes without {', '.join(extra)}, which the other row says")
+    name, _, row = str(entry["same_as"]).partition(":")
+    beside = path.with_name(f"{name}.yaml")
+    found = {other.row: other for other in load_table(beside).rows} if row and beside != path else {}
+    if row not in found or found[row].same_as or found[row].teacher:
+        raise ConfigError(f"{where}: same_as: expected TABLE:ROW, a row of another table, trained there and without a row for "
+                          f"its teacher; found {entry['same_as']!r}")
+    other = found[row]
+    init = f"{name}:{other.init}" if other.init and ":" not in other.init else other.init
+    return {"config": other.config, "set": other.set, "init": init, "targets": other.targets, "batch": other.batch}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from benchmarks.environment import ROOT
+from benchmarks.measured import read
 from benchmarks.rows import known, locked, micro_steps, needed_inputs, settings, work
 from benchmarks.runs import curve, last_weights, run_logged, seconds_of_steps
 from benchmarks.table import TABLES, load_table, overrides
@@ -84,6 +85,36 @@ def test_a_table_with_an_unknown_key_row_or_config_is_refused(tmp_path):
     assert "seeds: expected a list" in refusal(lambda t: t.update(seeds=3))
     assert "cannot be read as a table" in refusal(lambda t: t.update(like="nobody"))
     assert "names no two rows" in refusal(lambda t: t.update(compare=[{"of": "a", "against": "b"}]))
+
+
+def test_a_row_of_two_tables_has_one_run_and_one_result(tmp_path):
+    first = {"row": "a", "what": "w", "config": "configs/cifar10/ladder/supervised.yaml", "batch": 256}
+    second = {**first, "row": "b", "init": "a"}
+    trees = {"one": [first, second], "two": [{"row": "c", "what": "again", "same_as": "one:b"}, {**first, "init": "c"}]}
+    for name, rows in trees.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"title": name, "rows": rows}))
+    table = load_table(tmp_path / "two.yaml")
+    copy, original = table.row("c"), load_table(tmp_path / "one.yaml").row("b")
+    assert copy.identity() == original.identity() and copy.init == "one:a"
+    assert not known(table, copy, 0, tmp_path)
+    with pytest.raises(ConfigError, match="c, seed 0: its init is the student of one's a_seed0, which has not been trained"):
+        work(table, table.jobs(), {}, tmp_path / "out", tmp_path, 1, 2)
+    (tmp_path / "one").mkdir()
+    result = {**original.identity(), "table": "one", "row": "b", "seed": 0, "top1": 0.5}
+    (tmp_path / "one" / "b_seed0.json").write_text(json.dumps(result))
+    assert known(table, copy, 0, tmp_path)
+    (one, two), problems = read(tmp_path, tmp_path)
+    assert one.rows[1].top1 == two.rows[0].top1 == {0: 0.5} and not problems
+    assert two.rows[0].what == "again; the run of one:b"
+    assert not (tmp_path / "two").exists()
+
+    for entry, words in (({"row": "c", "what": "w", "same_as": "one:z"}, "found 'one:z'"),
+                         ({"row": "c", "what": "w", "same_as": "two:a"}, "a row of another table"),
+                         ({"row": "c", "what": "w", "same_as": "b"}, "expected TABLE:ROW"),
+                         ({"row": "c", "what": "w", "same_as": "one:b", "batch": 1}, "goes without batch")):
+        (tmp_path / "two.yaml").write_text(yaml.safe_dump({"title": "two", "rows": [entry]}))
+        with pytest.raises(ConfigError, match=words):
+            load_table(tmp_path / "two.yaml")
 
 
 def test_only_inputs_that_a_row_mentions_are_asked_for():

@@ -91,7 +91,8 @@ def test_a_row_that_starts_from_another_is_its_next_stage(name):
     for row in found.rows:
         start = load_config(ROOT / row.config).Arch.network("Student").pretrained
         if row.init:
-            before = load_config(ROOT / found.row(row.init).config)
+            other, _, before_it = row.init.rpartition(":")
+            before = load_config(ROOT / table(other or name).row(before_it).config)
             assert start == f"{before.Global.output_dir}/best_model"
         else:
             assert start in (None, True), row.row
@@ -114,3 +115,11 @@ def test_every_recipe_is_a_row_and_the_zoo_has_every_student():
     assert used["transfer"] == {f"transfer/{name}" for name in PUBLISHED["transfer"]}
     assert all(len([row for row in table("transfer").rows if recipe_of(row) == recipe]) == 2
                for recipe in used["transfer"])
+
+
+def test_no_two_rows_of_all_tables_train_the_same(tmp_path):
+    rows = [(name, row) for name in NAMES for row in table(name).rows if not row.same_as]
+    runs = [json.dumps({**row.identity(), "init": row.init and f"{name}:{row.init}"}, sort_keys=True) for name, row in rows]
+    assert len(set(runs)) == len(runs)
+    assert {row.same_as for name in NAMES for row in table(name).rows if row.same_as} == {
+        "ladder:soft_ce", "ladder:better_teacher", "ladder:mined", "ladder:finetune"}

@@ -42,11 +42,11 @@ def config(tmp_path):
 
 
 def test_a_seeded_network_tells_photographs_apart_and_is_the_same_again(config):
-    (one, scale), (two, _) = (seeded_network(config, seed=4) for _ in range(2))
+    one, two = (seeded_network(config, seed=4) for _ in range(2))
     assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
-    assert not one.training and scale > 1
+    assert not one.training
     logits = np.concatenate([logits_of(one(on_device(batch))).numpy() for batch in eval_reader(config).batches()])
-    assert np.abs(logits.mean(axis=0)).max() < 1e-3 and logits.std(axis=0).mean() == pytest.approx(1.0, abs=1e-3)
+    assert np.abs(logits.mean(axis=0)).max() < 1e-3 and logits.std(axis=0).mean() > 0.05
     assert len(set(logits.argmax(axis=1).tolist())) > 3
 
 
@@ -62,29 +62,27 @@ def test_a_difference_is_measured_by_its_image_s_largest_logit():
                                "within 2.0e-01 (2.0e-01 of the image's largest), 1 first classes differ")
 
 
-def compared(eager=0.0, inference=0.0, identical=1, scale=1.0):
-    """One image whose largest logit is `scale`; the second logit is off by so much."""
-    expected = np.array([[scale, 0.0]])
+def compared(eager=0.0, inference=0.0, identical=1):
+    """One image; its second logit is off by so much."""
+    expected = np.array([[1.0, 0.0]])
     return {"network": "net", "images": 1, "identical_inputs": identical,
             "eager": compare(expected + [[0, eager]], expected), "inference": compare(expected + [[0, inference]], expected)}
 
 
 @pytest.mark.parametrize("row, said", [
-    (compared(), []), (compared(eager=9e-5, inference=9e-5), []), (compared(inference=1.9e-3, scale=20.0), []),
+    (compared(), []), (compared(eager=9e-5, inference=9e-5), []),
     (compared(identical=0), ["1 of 1 images reach the network as other pixels"]),
-    (compared(eager=1.9e-3, scale=20.0), ["the eager engine's logits differ by up to 1.9e-03, allowed 1e-04"]),
-    (compared(inference=3e-3, scale=20.0), ["the inference engine's logits differ by up to 1.5e-04 of the image's largest, "
-                                            "allowed 1e-04"]),
+    (compared(eager=1.9e-3), ["the eager engine's logits differ by up to 1.9e-03, allowed 1e-04"]),
+    (compared(inference=3e-3), ["the inference engine's logits differ by up to 3.0e-03, allowed 1e-04"]),
     (compared(eager=np.nan), ["the eager engine's logits differ by up to nan, allowed 1e-04"])])
-def test_eager_logits_are_judged_by_absolute_differences_those_of_the_inference_engine_by_relative_ones(row, said):
+def test_logits_of_both_engines_are_judged_by_their_absolute_difference(row, said):
     assert disagreements(row) == said
     assert conclusion([compared(), row]) == ("DIFFERS: " + "; ".join(f"net: {s}" for s in said) if said else conclusion([row]))
 
 
-def test_the_conclusion_gives_both_measures_and_what_is_allowed():
-    assert conclusion([compared(), compared(inference=2e-4, scale=10.0)]) == (
-        "agrees: the same pixels; eager logits within 0.0e+00 absolute (allowed 1e-04); those of the inference engine within "
-        "2.0e-05 of the image's largest (allowed 1e-04), 2.0e-04 absolute")
+def test_the_conclusion_gives_both_engines_and_what_is_allowed():
+    assert conclusion([compared(), compared(inference=5e-5)]) == (
+        "agrees: the same pixels; eager logits within 0.0e+00, those of the inference engine within 5.0e-05 (allowed 1e-04)")
 
 
 @pytest.mark.parametrize("eager, code", [(0.0, 0), (1e-3, 1)])

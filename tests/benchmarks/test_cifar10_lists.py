@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks import cifar10_lists, cifar10_mining
+from benchmarks import cifar10_lists, cifar10_mining, cifar10_split
 
 
 def test_each_amount_has_the_lists_that_the_miner_made_for_it(tmp_path, monkeypatch):
@@ -32,3 +32,12 @@ def test_each_amount_has_the_lists_that_the_miner_made_for_it(tmp_path, monkeypa
         assert (output / f"random_{name}.txt").read_text() == f"any {count}\n"
         assert json.loads((output / "lists.json").read_text())[name] == {
             "chosen_by_kind": count, "chosen_of_the_right_class": 1, "random_by_kind": 2}
+
+
+def test_the_labelled_images_are_divided_and_no_other_is_looked_at(tmp_path, monkeypatch):
+    (tmp_path / "train_list.txt").write_text("".join(f"train/{i}.jpg {i % 10}\n" for i in range(5_010)))
+    monkeypatch.setattr("sys.argv", ["split", "--cifar", str(tmp_path), "--output", str(tmp_path / "lists")])
+    cifar10_split.main()
+    train, val = ((tmp_path / "lists" / f"setting_{name}.txt").read_text().splitlines() for name in ("train", "val"))
+    assert (len(train), len(val)) == (4_000, 1_000)
+    assert train + val == [f"{tmp_path}/train/{i}.jpg {i % 10}" for i in range(5_000)]

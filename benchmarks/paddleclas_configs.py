@@ -2,6 +2,7 @@
 
     python benchmarks/paddleclas_configs.py --paddleclas CHECKOUT          # all; renders the document too
     python benchmarks/paddleclas_configs.py --paddleclas CHECKOUT --only PULC --output some.json
+    python benchmarks/paddleclas_configs.py --paddleclas CHECKOUT --only _attribute --rest RESULT.json
     python benchmarks/paddleclas_configs.py --render RESULT.json                 # the table alone, into the document
 
 Each file goes through tools/train.py in a process of its own, in the checkout's folder, for two steps and an
@@ -37,7 +38,7 @@ MACHINE = ["Global.device=cpu", f"Global.max_steps={STEPS}", "Global.print_batch
            "Global.allow_chance_teacher=true",  # of a teacher that knows nothing
            *(f"DataLoader.{mode}.loader.num_workers=0" for mode in ("Train", "Eval"))]
 EXPORTED = ("Distillation/PPLCNet_x1_0_ssld", "ssld_stage2", "safety_helmet", "textline_orientation", "traffic_sign",
-            "CIFAR100")  # one for each kind of Infer section and image shape
+            "vehicle_attribute", "CIFAR100")  # one for each kind of Infer section and image shape
 
 
 def write_photographs(folder: Path) -> list[str]:
@@ -54,12 +55,19 @@ def write_photographs(folder: Path) -> list[str]:
     return names
 
 
-def write_lists(folder: Path, class_num: int, delimiters: dict[str, str]) -> dict[str, Path]:
-    """{"Train", "Eval"}: lists of photographs with classes below `class_num` in turn."""
+def label(i: int, class_num: int, several: bool) -> str:
+    """Of image i: classes in turn; or for attributes a yes on every second, third or fourth image, and a not known."""
+    if not several:
+        return str(i % class_num)
+    return ",".join("-1" if i + a == 5 else str(int((i + a) % (2 + a % 3) == 0)) for a in range(class_num))
+
+
+def write_lists(folder: Path, class_num: int, delimiters: dict[str, str], several: bool = False) -> dict[str, Path]:
+    """{"Train", "Eval"}: lists of photographs with a class each, or with class_num labels each."""
     names = write_photographs(folder)
     shares = {"Train": names[:TRAIN_IMAGES], "Eval": names[-EVAL_IMAGES:]}
     for mode, images in shares.items():
-        lines = (f"{image}{delimiters[mode]}{i % class_num}\n" for i, image in enumerate(images))
+        lines = (f"{image}{delimiters[mode]}{label(i, class_num, several)}\n" for i, image in enumerate(images))
         (folder / f"{mode}.txt").write_text("".join(lines))
     return {mode: folder / f"{mode}.txt" for mode in shares}
 
@@ -99,8 +107,10 @@ def path_overrides(tree: dict[str, Any], scratch: Path, output: Path) -> list[st
     """Where this machine has what the file names elsewhere: its lists, its weights, its outputs."""
     (scratch / "images").mkdir(exist_ok=True)
     networks = networks_of(tree)
-    delimiters = {mode: tree["DataLoader"][mode]["dataset"].get("delimiter") or " " for mode in ("Train", "Eval")}
-    lists = write_lists(scratch / "images", networks[0].class_num, delimiters)
+    several = bool(tree["Global"].get("use_multilabel"))
+    usual = "\t" if several else " "
+    delimiters = {mode: tree["DataLoader"][mode]["dataset"].get("delimiter") or usual for mode in ("Train", "Eval")}
+    lists = write_lists(scratch / "images", networks[0].class_num, delimiters, several)
     overrides = [f"Global.output_dir={output}", f"Global.save_inference_dir={output / 'inference'}"]
     for mode, path in lists.items():
         overrides += [f"DataLoader.{mode}.dataset.image_root={path.parent}",
@@ -184,10 +194,20 @@ def load_only(config: Path) -> str | None:
     return None
 
 
+def earlier_rows(result: Path | None) -> dict[str, dict[str, Any]]:
+    """File -> its row of an earlier result, with the commit that it is of."""
+    if result is None:
+        return {}
+    report = json.loads(result.read_text())
+    return {row["file"]: {"commit": report["environment"]["commit"], **row} for row in report["rows"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--paddleclas", type=Path, metavar="CHECKOUT")
     parser.add_argument("--only", default="", help="files whose path holds this; the document is then left alone")
+    parser.add_argument("--rest", type=Path, metavar="RESULT",
+                        help="an earlier result, whose rows stand for what --only leaves out")
     parser.add_argument("--output", type=Path, help="instead of benchmarks/results; the document is then left alone")
     parser.add_argument("--render", type=Path, metavar="RESULT")
     args = parser.parse_args()
@@ -196,17 +216,19 @@ def main() -> None:
         return
     if not args.paddleclas:
         parser.error("--paddleclas CHECKOUT is needed: https://github.com/PaddlePaddle/PaddleClas, develop")
-    if not args.output and (args.only or environment()["commit"].endswith("-dirty")):
+    if not args.output and (args.only and not args.rest or environment()["commit"].endswith("-dirty")):
         parser.error("only a whole run of a clean checkout goes to benchmarks/results; give --output")
     checkout = args.paddleclas.resolve()
-    rows, supervised = [], {}
+    rows, supervised, earlier = [], {}, earlier_rows(args.rest)
     with tempfile.TemporaryDirectory() as name:
         for config in sorted((checkout / "ppcls" / "configs").rglob("*.yaml")):
             tree = parse(config.read_text(), str(config))[0]
             file = relative(config, checkout)
-            if args.only not in file:
+            if args.only not in file and not args.rest:
                 continue
-            if is_distillation(tree):
+            if is_distillation(tree) and args.only not in file:
+                rows.append(earlier[file])
+            elif is_distillation(tree):
                 rows.append(try_one(config, tree, checkout, Path(name)))
                 last = rows[-1]
                 print(f"{file}: {'runs' if last['runs'] else last['why']} ({last['seconds']} s)", flush=True)

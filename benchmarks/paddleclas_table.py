@@ -89,6 +89,8 @@ def _weights(network: Network) -> str:
 _TRAIN_LIST = ("The Eval list is the Train list: top-1, and with it the best model, is of images that were trained on. "
                "Give a validation list")
 _BY_TOP1 = "The best model is the one with the best top-1; TprAtFpr is not computed"
+_ATTRIBUTES = ("A line of a list gives each attribute's yes (1), no (0) or not known (-1). The best model is the one with the "
+               "best mean accuracy of attributes")
 NOTES = {
     "ImageNet/Distillation/PPLCNet_x1_0_ssld": _TRAIN_LIST,
     "ImageNet/Distillation/PPLCNet_x2_5_ssld": _TRAIN_LIST,
@@ -108,6 +110,9 @@ NOTES = {
         "The student's stem keeps its weights (its learning rate is multiplied by 0)",
     "PULC/textline_orientation/PPLCNet_x1_0_distillation":
         "Images 160 wide and 80 high; both networks halve the height more often than the width",
+    "PULC/person_attribute/PPLCNet_x1_0_Distillation": _ATTRIBUTES,
+    "PULC/table_attribute/PPLCNet_x1_0_distillation": _ATTRIBUTES,
+    "PULC/vehicle_attribute/PPLCNet_x1_0_distillation": _ATTRIBUTES,
     "PULC/traffic_sign/PPLCNet_x1_0_distillation": "Lists are divided by tabs",
     "quick_start/professional/R50_vd_distill_MV3_large_x1_0_CIFAR100":
         "Soft cross entropy. It ends in NaN in PaddleClas v2.5.1 and v2.5.2 (PaddleClas #3050)",
@@ -119,7 +124,10 @@ def render(report: dict[str, Any]) -> str:
     """Three tables, as Markdown: what runs, what is refused, and why supervised files of the same folders are."""
     env, rows = report["environment"], report["rows"]
     running, refused = [r for r in rows if r["runs"]], [r for r in rows if not r["runs"]]
-    lines = [f"PaddleClas develop {report['paddleclas']}, Paddle {env['paddlepaddle']}, {env['date']}, commit {env['commit']}.", "",
+    older = Counter(row["commit"] for row in rows if "commit" in row)
+    as_before = "".join(f" ({count} files as they were at {commit})" for commit, count in older.items())
+    lines = [f"PaddleClas develop {report['paddleclas']}, Paddle {env['paddlepaddle']}, {env['date']}, "
+             f"commit {env['commit']}{as_before}.", "",
              f"{len(running)} of {len(rows)} run:", "",
              "| file | networks | loss | weights it needs | lists it needs | classes | exports | worth knowing |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]

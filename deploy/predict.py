@@ -1,4 +1,4 @@
-"""python deploy/predict.py --model DIR IMAGE_OR_FOLDER... : the most likely classes, one line per image.
+"""python deploy/predict.py --model DIR IMAGE_OR_FOLDER... : likeliest classes or attributes, one line per image.
 
 Exit code 0, or 2 when an image could not be read (each is named on stderr; the others are predicted all the same).
 """
@@ -40,7 +40,7 @@ def list_images(paths: Iterable[str]) -> list[str]:
 
 
 def print_predictions(classifier: Classifier, images: Iterable[str], batch_size: int, as_json: bool) -> int:
-    """One line per image with PaddleClas's keys; the exit code."""
+    """One line per image with PaddleClas's keys, or with its attributes, each a yes or no; the exit code."""
     corrupt: list[str] = []
 
     def on_corrupt(error: DataError) -> None:
@@ -48,8 +48,13 @@ def print_predictions(classifier: Classifier, images: Iterable[str], batch_size:
         print(f"skipped: {error}", file=sys.stderr, flush=True)
 
     for p in classifier.stream(images, batch_size, on_corrupt):
-        row = {"class_ids": list(p.class_ids), "scores": [round(s, 5) for s in p.scores], "file_name": p.path,
-               "label_names": list(p.labels)}
+        scores = [round(s, 5) for s in p.scores]
+        if p.yes:
+            answers = zip(p.labels or map(str, p.class_ids), scores, p.yes)
+            row = {"attributes": [{"name": name, "score": score, "yes": yes} for name, score, yes in answers],
+                   "file_name": p.path}
+        else:
+            row = {"class_ids": list(p.class_ids), "scores": scores, "file_name": p.path, "label_names": list(p.labels)}
         print(json.dumps(row, ensure_ascii=False) if as_json else row, flush=True)
     if corrupt:
         print(f"{len(corrupt)} image(s) could not be read", file=sys.stderr, flush=True)
@@ -66,7 +71,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="deploy/predict.py", description="Most likely classes of images.")
+    parser = argparse.ArgumentParser(prog="deploy/predict.py", description="Likeliest classes or attributes of images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--model", required=True, metavar="DIR", help="folder of an exported network")
     parser.add_argument("--topk", type=int, help="classes per image (default: what inference.yml says)")

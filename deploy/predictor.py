@@ -1,4 +1,4 @@
-"""Images -> the most likely classes, by an exported network (Predictor) or by anything that gives probabilities."""
+"""Images -> classes or attributes, by an exported network (Predictor) or by anything that gives probabilities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Callable
 import numpy as np
 import yaml
 
+from ppcls_ssld.attributes import GENERIC, NAMED, Attributes, attributes_of
 from ppcls_ssld.data.pixels import pipeline, read
 from ppcls_ssld.errors import ConfigError, DataError
 from ppcls_ssld.inference import InferenceEngine
@@ -20,29 +21,33 @@ Image = str | os.PathLike | np.ndarray  # a file, or uint8 RGB [H, W, 3]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most likely classes of one image, best first.
+    """The most likely classes of one image, best first; or all its attributes, in the order of the network.
 
     path: its file, None for an array. scores: probabilities. labels: names of class_ids; empty when nobody gave names.
+    yes: of attributes, whether each score reaches its threshold; empty for classes.
     """
 
     path: str | None
     class_ids: tuple[int, ...]
     scores: tuple[float, ...]
     labels: tuple[str, ...]
+    yes: tuple[bool, ...] = ()
 
 
 class Classifier:
-    """Preprocessing, a network, top-k.
+    """Preprocessing, a network, top-k or the thresholds of attributes.
 
     forward: float32 [N, 3, H, W] -> probabilities [N, C]. transform_ops: PaddleClas's list of `{Name: arguments}`.
+    attributes: when each of the C probabilities is of its own yes. labels: class names; instead of the attributes'.
     """
 
     def __init__(self, forward: Callable[[np.ndarray], np.ndarray], transform_ops: Sequence[Mapping[str, Any]],
-                 topk: int = 5, labels: Sequence[str] = ()):
+                 topk: int = 5, labels: Sequence[str] = (), attributes: Attributes | None = None):
         if topk < 1:
             raise ConfigError(f"topk {topk}: expected 1 or more")
         self.topk = topk
-        self.labels = tuple(labels)
+        self.attributes = attributes
+        self.labels = tuple(labels) or (attributes.names if attributes else ())
         self._forward = forward
         self._preprocess = pipeline(transform_ops)
 
@@ -86,39 +91,71 @@ class Classifier:
 
     def _classify(self, paths: Sequence[str | None], images: np.ndarray) -> Iterator[Prediction]:
         probabilities = self._forward(images)
+        outputs = probabilities.shape[1]
+        if self.labels and len(self.labels) != outputs:
+            raise ConfigError(f"{len(self.labels)} class names for a network with {outputs} classes")
+        if self.attributes:
+            yield from self._attributes(paths, probabilities)
+            return
         if not np.allclose(probabilities.sum(axis=1), 1, atol=0.01) or probabilities.min() < 0:
             raise ConfigError("the network does not give probabilities (its rows do not sum to 1): it was exported "
                               "without softmax, or its weights are damaged; export it with tools/export_model.py")
-        if self.labels and len(self.labels) != probabilities.shape[1]:
-            raise ConfigError(f"{len(self.labels)} class names for a network with {probabilities.shape[1]} classes")
         for path, row in zip(paths, probabilities):
             best = np.argsort(-row, kind="stable")[:self.topk]
             yield Prediction(path, tuple(best.tolist()), tuple(row[best].tolist()),
                              tuple(self.labels[i] for i in best) if self.labels else ())
+
+    def _attributes(self, paths: Sequence[str | None], probabilities: np.ndarray) -> Iterator[Prediction]:
+        outputs = probabilities.shape[1]
+        if not (probabilities.min() >= 0 and probabilities.max() <= 1):  # not the other way round: NaN
+            raise ConfigError("the network does not give probabilities (0 to 1): it was exported without sigmoid, or "
+                              "its weights are damaged; export it with tools/export_model.py")
+        self.attributes.check(outputs)
+        for path, row in zip(paths, probabilities):
+            yes = row >= np.asarray(self.attributes.thresholds, row.dtype)
+            yield Prediction(path, tuple(range(outputs)), tuple(row.tolist()), self.labels, tuple(yes.tolist()))
 
 
 class Predictor(Classifier):
     """The network of an export folder, with the preprocessing and class names of its `inference.yml`.
 
     Folders of PaddleClas's own export serve as well. device, threads: see InferenceEngine. topk, labels: instead of
-    those in inference.yml. predict(paths or uint8 RGB arrays, batch_size) -> list of Prediction.
+    those in inference.yml. Whether it tells one class or several attributes, inference.yml says as well.
+    predict(paths or uint8 RGB arrays, batch_size) -> list of Prediction.
     """
 
     def __init__(self, model_dir: str | os.PathLike, device: str = "cpu", threads: int | None = None,
                  topk: int | None = None, labels: Sequence[str] | None = None):
-        transform_ops, own_topk, own_labels = read_inference_yml(model_dir)
-        super().__init__(InferenceEngine(model_dir, device, threads), transform_ops,
-                         own_topk if topk is None else topk, own_labels if labels is None else labels)
+        own = read_inference_yml(model_dir)
+        if own.attributes and topk is not None:
+            raise ConfigError(f"topk {topk}: {model_dir} holds a network of attributes, each a yes or no; leave it out")
+        super().__init__(InferenceEngine(model_dir, device, threads), own.transform_ops,
+                         own.topk if topk is None else topk, own.labels if labels is None else labels, own.attributes)
 
 
-def read_inference_yml(model_dir: str | os.PathLike) -> tuple[list[Mapping[str, Any]], int, tuple[str, ...]]:
-    """(transform_ops, topk, class names) of the folder's inference.yml; ConfigError when it does not say them."""
+@dataclass(frozen=True)
+class InferenceYml:
+    """What a predictor is told by a file. attributes: None for a network that tells one class."""
+
+    transform_ops: list[Mapping[str, Any]]
+    topk: int
+    labels: tuple[str, ...]
+    attributes: Attributes | None
+
+
+def read_inference_yml(model_dir: str | os.PathLike) -> InferenceYml:
+    """The folder's inference.yml; ConfigError when it does not say how images are prepared, or says it wrongly."""
     path = Path(model_dir) / "inference.yml"
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         transform_ops = list(tree["PreProcess"]["transform_ops"])
-        post = (tree.get("PostProcess") or {}).get("Topk") or {}
-        return transform_ops, int(post.get("topk", 5)), tuple(map(str, post.get("label_list") or ()))
+        sections = tree.get("PostProcess") or {}
+        post = sections.get("Topk") or {}
+        attributes = [attributes_of(name, sections[name] or {}) for name in (*NAMED, GENERIC) if name in sections]
+        return InferenceYml(transform_ops, int(post.get("topk", 5)), tuple(map(str, post.get("label_list") or ())),
+                            attributes[0] if attributes else None)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: PostProcess: {e}") from e
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read ({e.strerror}); it holds the preprocessing that belongs to the "
                           f"network and is written by tools/export_model.py") from e

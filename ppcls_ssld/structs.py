@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-UNLABELLED = -1  # the label of an image that has none; never a class id, never indexed with
+# The label of an image that has none; never a class id, never indexed with. In a vector of labels: not known.
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Batch:
     """What one process trains on in one micro-step; N images, all of one size.
 
     images: float32 [N, 3, H, W], normalised; or uint8 RGB [N, H, W, 3] with `normalization` still to do, on the device.
-    labels: int64 [N], class id or UNLABELLED.
+    labels: int64 [N], class id or UNLABELLED; with several labels an image (Global.use_multilabel) int8 [N, C], each
+        1 (yes), 0 (no) or UNLABELLED (not known).
     sample_ids: int64 [N].
     sources: int64 [N], index of each image's source.
     partner_labels, share: Mixup/Cutmix. Image i is `share[i]` of itself and the rest of an image labelled

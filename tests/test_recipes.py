@@ -369,7 +369,7 @@ def test_a_recipe_and_its_next_stages_train_two_steps_at_small_size(chain, pictu
         tree = small_tree(name, pictures, weights)
         result = train(resolve(tree))
         losses = [r["loss"] for r in rows(result.output_dir)]
-        assert len(losses) == 2 and np.isfinite(losses).all() and result.best_top1 is not None
+        assert len(losses) == 2 and np.isfinite(losses).all() and result.best is not None
         trained = student(result.output_dir, 2)
         assert all(np.isfinite(array).all() for array in trained.values())
         if start := tree["Arch"]["Student"].get("pretrained"):

@@ -29,9 +29,10 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.override)
     operations, labels = preprocessing_of(config), class_names(config)
     network = load_student(config, "export")
-    files = export_network(network, config.Global.save_inference_dir, config.Global.image_shape, args.format)
+    head = "sigmoid" if config.Global.use_multilabel else "softmax"
+    files = export_network(network, config.Global.save_inference_dir, config.Global.image_shape, args.format, head=head)
     write_inference_yml(files.folder, config.Arch.network(config.Arch.infer_model_name).name, operations,
-                        config.Infer.topk, labels)
+                        config.Infer.topk, labels, config.Infer.attributes)
     print(f"{files.folder}: {', '.join(p.name for p in (*files.programs, files.params))}, inference.yml")
     for reason in files.left_out:
         print(f"left out: {reason}")
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     reports = {}
     for program in files.programs:
         engine = InferenceEngine(program, config.Global.device)
-        reports[program.name] = parity_report(network, engine, images, source=source)
+        reports[program.name] = parity_report(network, engine, images, head, source)
         verdict = "" if reports[program.name].passed() else ": FAILED, do not use it"
         print(f"{engine.backend}: {reports[program.name].summary()}{verdict}", flush=True)
     write_parity(files.folder, reports)
@@ -66,7 +67,7 @@ def _eval_images(config, _) -> list[np.ndarray]:
         return []
     loader = config.DataLoader.Eval
     few = replace(loader, num_workers=0, batch_size=min(loader.batch_size, PARITY_IMAGES))
-    reader = EvalReader(few, config.Arch.class_num, 0, 1, PARITY_IMAGES)
+    reader = EvalReader(few, config.Arch.class_num, 0, 1, PARITY_IMAGES, multilabel=config.Global.use_multilabel)
     return [on_device(batch).numpy() for batch in reader.batches()]
 
 

@@ -1,4 +1,4 @@
-"""`ppcls-ssld infer`, `tools/infer.py`: most likely classes of images, by the trained or the exported network."""
+"""`ppcls-ssld infer`, `tools/infer.py`: classes or attributes of images, by the trained or the exported network."""
 
 from __future__ import annotations
 
@@ -42,13 +42,17 @@ def _eager(config):
     from deploy.predictor import Classifier
 
     from ..arch import logits_of
+    from ..attributes import attributes_of
     from ..export import preprocessing_of
     from .student import class_names, load_student
 
     network = load_student(config, "infer with")
+    entry = config.Infer.attributes
+    head = paddle.nn.functional.sigmoid if entry else paddle.nn.functional.softmax
 
     @paddle.no_grad()
     def forward(images):
-        return paddle.nn.functional.softmax(logits_of(network(paddle.to_tensor(images)))).numpy()
+        return head(logits_of(network(paddle.to_tensor(images)))).numpy()
 
-    return Classifier(forward, preprocessing_of(config), config.Infer.topk, class_names(config))
+    attributes = attributes_of(*next(iter(entry.items()))) if entry else None
+    return Classifier(forward, preprocessing_of(config), config.Infer.topk, class_names(config), attributes)

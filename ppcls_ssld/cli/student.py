@@ -33,7 +33,10 @@ def load_student(config: RunConfig, to_do: str) -> paddle.nn.Layer:
 
 
 def class_names(config: RunConfig) -> tuple[str, ...]:
-    """Names of Infer.PostProcess.class_id_map_file; none, with a warning, when that file is not there."""
+    """Names of Infer.PostProcess.class_id_map_file; none, with a warning, when that file is not there.
+
+    Of attributes that PaddleClas names (attributes.py), none either: their section says which they are.
+    """
     path = config.Infer.class_id_map_file
     if path and not Path(path).is_file():  # PaddleClas's configs name a file of its own repository
         print(f"warning: Infer.PostProcess.class_id_map_file: no file {path}; going on without class names",

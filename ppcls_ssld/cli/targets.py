@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         if parallel.world_size() == 1:  # several processes score together, and here they do not meet
             result = check_teacher(teacher, config)
             if result:
-                print(f"{teacher.role}: top-1 {result.top1:.2%} on {result.images} images of the Eval list", flush=True)
+                print(f"{teacher.role}: {result} of the Eval list", flush=True)
 
     write_targets(config, WriteOptions(output, args.views, args.top_k, args.bits, args.tail, args.block),
                   _temperature(config), look_at=look_at)

@@ -2,6 +2,8 @@
 
 PaddleClas  {dataset: {name: ImageNetDataset, cls_label_path: ..., transform_ops: [...]}, sampler: {...}, loader: {...}}
 ours        {sources: [{name: ..., list: ...}, {name: ..., folder: ..., labelled: false}], transform_ops: [...], ...}
+
+With several labels an image (multilabel: Global.use_multilabel) lists are PaddleClas's MultiLabelDataset's.
 """
 
 from __future__ import annotations
@@ -11,18 +13,21 @@ from typing import Any
 
 from ..registry import nearest
 from .check import Section, fail
+from .limits import LIMITS
 from .paddleclas import DATASETS
 from .schema import DataConfig, LoaderConfig, SourceConfig
 
+_CLASS_DATASETS = ("ImageNetDataset", "ClsDataset")  # the second is PaddleX's name of the first
+_MULTILABEL_DATASET = "MultiLabelDataset"
 _SAMPLERS = ("DistributedBatchSampler", "BatchSampler")
 
 
-def read_data(section: Section) -> DataConfig:
+def read_data(section: Section, multilabel: bool = False) -> DataConfig:
     loaders = {}
     for mode in ("Train", "Eval"):
         if section.has(mode):
             part = section.section(mode, "DataLoader.*")
-            loaders[mode] = _read_loader(part, mode)
+            loaders[mode] = _read_loader(part, mode, multilabel)
     section.done()
     lists = {mode: {source.list for source in loader.sources if source.list} for mode, loader in loaders.items()}
     for shared in sorted(lists.get("Train", set()) & lists.get("Eval", set())):
@@ -31,11 +36,11 @@ def read_data(section: Section) -> DataConfig:
     return DataConfig(**loaders)
 
 
-def _read_loader(part: Section, mode: str) -> LoaderConfig:
+def _read_loader(part: Section, mode: str, multilabel: bool) -> LoaderConfig:
     if part.has("dataset"):
-        values = _paddleclas_form(part, mode)
+        values = _paddleclas_form(part, mode, multilabel)
     else:
-        values = {"sources": _sources(part), **part.fields(LoaderConfig, *_all_but_sources())}
+        values = {"sources": _sources(part, multilabel), **part.fields(LoaderConfig, *_all_but_sources())}
     part.done()
     loader = LoaderConfig(**values)
     _check_sources(part, loader, mode)
@@ -44,22 +49,26 @@ def _read_loader(part: Section, mode: str) -> LoaderConfig:
     return loader
 
 
-def _paddleclas_form(part: Section, mode: str) -> dict[str, Any]:
+def _paddleclas_form(part: Section, mode: str, multilabel: bool) -> dict[str, Any]:
     if part.has("sources"):
         fail(part.at("sources"), "beside `dataset`; keep one of them (several lists: `sources`)")
     dataset, sampler, loader = part.section("dataset", "dataset"), part.section("sampler"), part.section("loader")
-    name = dataset.value("name", str, "ImageNetDataset")
-    if name not in ("ImageNetDataset", "ClsDataset"):  # the second is PaddleX's name of the first
+    name = dataset.value("name", str, _MULTILABEL_DATASET if multilabel else _CLASS_DATASETS[0])
+    if name not in (*_CLASS_DATASETS, _MULTILABEL_DATASET):
         reason = DATASETS.get(name)
         fail(dataset.at("name"), f"'{name}' cannot be read here: {reason}" if reason else
-             f"no dataset '{name}'{nearest(name, ('ImageNetDataset', *DATASETS))}")
+             f"no dataset '{name}'{nearest(name, (_CLASS_DATASETS[0], _MULTILABEL_DATASET, *DATASETS))}")
+    if (name == _MULTILABEL_DATASET) != multilabel:
+        fail(dataset.at("name"), f"'{name}', but Global.use_multilabel is {str(multilabel).lower()}; make them agree")
+    if multilabel:
+        dataset.value("label_ratio", bool)  # the shares of yes are counted where a loss asks for them (weight_ratio)
     sampler_name = sampler.value("name", str, _SAMPLERS[0])
     if sampler_name not in _SAMPLERS:
         fail(sampler.at("name"), f"expected one of {', '.join(_SAMPLERS)}, found '{sampler_name}': every image of a "
                                  "batch is drawn alike and has one size; several lists with set shares: `sources`")
     source = SourceConfig(mode.lower(), list=dataset.required("cls_label_path", str),
                           root=dataset.value("image_root", str, SourceConfig.root),
-                          **dataset.fields(SourceConfig, "delimiter"))
+                          delimiter=_delimiter(dataset, multilabel))
     values = {"sources": (source,), **dataset.fields(LoaderConfig, "transform_ops", "batch_transform_ops"),
               **sampler.fields(LoaderConfig, "batch_size", "shuffle", "drop_last"),
               **loader.fields(LoaderConfig, "num_workers", "use_shared_memory", "prefetch_factor"),
@@ -69,14 +78,22 @@ def _paddleclas_form(part: Section, mode: str) -> dict[str, Any]:
     return values
 
 
-def _sources(part: Section) -> tuple[SourceConfig, ...]:
+def _delimiter(section: Section, multilabel: bool) -> str:
+    return section.value("delimiter", str, "\t" if multilabel else SourceConfig.delimiter,
+                         LIMITS[SourceConfig]["delimiter"])
+
+
+def _sources(part: Section, multilabel: bool) -> tuple[SourceConfig, ...]:
     sources = []
     for path, item in part.items("sources"):
         section = Section(item, path, part.notices)
-        sources.append(SourceConfig(**section.fields(SourceConfig)))
+        sources.append(SourceConfig(**section.fields(SourceConfig) | {"delimiter": _delimiter(section, multilabel)}))
         section.done()
         if (sources[-1].list is None) == (sources[-1].folder is None):
             fail(path, f"source '{sources[-1].name}' needs either `list` or `folder`")
+        if multilabel and sources[-1].folder is not None and sources[-1].labelled:
+            fail(f"{path}.folder", "sub-folders are one class an image, and Global.use_multilabel is true; give a "
+                                   "`list` with lines `path<TAB>1,0,-1`, or set labelled: false")
         if sources[-1].weights is not None and sources[-1].list is None:
             fail(f"{path}.weights", "one number for each line of a `list`, but this is a folder; list its images")
     if not sources:

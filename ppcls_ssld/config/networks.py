@@ -32,11 +32,13 @@ class _Found:
     path: str
 
 
-def read_arch(root: Section, legacy_class_num: int | None) -> ArchConfig:
-    """legacy_class_num: Global.class_num, PaddleClas's older place for Arch.class_num."""
+def read_arch(root: Section, legacy_class_num: int | None, multilabel: bool = False) -> ArchConfig:
+    """legacy_class_num: Global.class_num, PaddleClas's older place for Arch.class_num. multilabel: Global's."""
     name = root.section("Arch").value("name", str)
     section = root.section("Arch", "Arch of DistillationModel" if name == "DistillationModel" else "Arch")
     section.take("name")
+    if multilabel:
+        section.take("infer_add_softmax")  # PaddleClas passes over it as well: the exported program ends in a sigmoid
     class_num = section.value("class_num", int, legacy_class_num, _CLASS_NUM)
     infer_model_name = section.value("infer_model_name", str, "Student")
     values = section.fields(ArchConfig, "use_sync_bn")
@@ -53,6 +55,10 @@ def read_arch(root: Section, legacy_class_num: int | None) -> ArchConfig:
             fail(section.path, f"two networks are called '{role}'; give each its own name")
     if infer_model_name not in roles:
         fail(section.at("infer_model_name"), f"no network '{infer_model_name}'{nearest(infer_model_name, roles)}")
+    for f in found:
+        if multilabel and f.network.members:
+            fail(f"{f.path}.name", f"'{ENSEMBLE}' is the mean of class probabilities, and with Global.use_multilabel a "
+                                   "network answers yes or no to each label; give one teacher")
     return ArchConfig(tuple(f.network for f in found), infer_model_name,
                       _agreed_class_num(section, class_num, found, required=name is None), **values)
 

@@ -27,7 +27,7 @@ def _refused(reason: str, *neutral: Any) -> Foreign:
 
 
 _RETRIEVAL = "only classification is trained and evaluated here, not retrieval or face recognition"
-_MULTI_LABEL = "an image has one label or none here, not several"
+_ML_DECODER = "a network here is one PaddleClas backbone with its own classifier, not ML-Decoder's attention"
 _SEMI_SUPERVISED = ("unlabelled images are sources of DataLoader.Train here (`sources`, each with `labelled: false` "
                     "and a `ratio`), and Loss.Train says what they teach")
 _RECOGNITION = "a network here is one PaddleClas backbone with its classifier, not backbone, neck and head apart"
@@ -38,7 +38,7 @@ KEYS: dict[str, dict[str, Foreign]] = {
         "UnLabelLoss": _refused(_SEMI_SUPERVISED),
         "SSL": _refused(_SEMI_SUPERVISED),
         "Slim": _refused("pruning and quantisation are PaddleSlim's work, after training"),
-        "MLDecoder": _refused(_MULTI_LABEL),
+        "MLDecoder": _refused(_ML_DECODER),
         "IndexProcess": _refused(_RETRIEVAL),
         "base_config_file": _refused("a list of values to search through for tools/search_strategy.py of PaddleClas; "
                                      "train the config that it names"),
@@ -55,7 +55,6 @@ KEYS: dict[str, dict[str, Foreign]] = {
         "hpi_config_path": _no_effect("it is PaddleX's inference plug-in"),
         "export_for_fd": _no_effect("inference.yml is always written at export", True),
         "use_dali": _refused("images are decoded by OpenCV; set it to False"),
-        "use_multilabel": _refused(_MULTI_LABEL),
         "eval_mode": _refused(_RETRIEVAL, None, "classification"),
         "train_mode": _refused("an epoch trains with one image size and one loss"),
         "iter_per_epoch": _refused("an epoch is DataLoader.Train's epoch_of; bound the run with Global.max_steps"),
@@ -69,7 +68,7 @@ KEYS: dict[str, dict[str, Foreign]] = {
         "is_rec": _refused(_RECOGNITION),
         "infer_output_key": _refused("the exported network gives class scores, not features", None),
         "infer_add_softmax": _refused("the exported network gives class scores", None, True),
-        "use_ml_decoder": _refused(_MULTI_LABEL),
+        "use_ml_decoder": _refused(_ML_DECODER),
     },
     "Arch of DistillationModel": {
         "use_ssld": _no_effect("each of the models has its own"),
@@ -101,7 +100,6 @@ KEYS: dict[str, dict[str, Foreign]] = {
     },
     "dataset": {
         "relabel": _refused("labels are class ids from 0; renumber them in the list file"),
-        "label_ratio": _refused(_MULTI_LABEL),
     },
     "PostProcess": {
         "delimiter": _refused("a class file has lines `id name`", None, " "),
@@ -112,9 +110,8 @@ KEYS: dict[str, dict[str, Foreign]] = {
     },
 }
 
-# DataLoader.*.dataset.name other than ImageNetDataset -> why not.
+# DataLoader.*.dataset.name that is not read -> why not.
 DATASETS = {
-    "MultiLabelDataset": _MULTI_LABEL,
     "MixDataset": "give the lists as `sources` of DataLoader.Train, each with its `ratio`",
     "CustomLabelDataset": "a transform makes its labels (`label_key`), and labels come from lists or folders here; a list "
                           "without labels is one of the `sources` of DataLoader.Train, with `labelled: false`",
@@ -143,7 +140,7 @@ LOSSES = {
     "DistillationPairLoss": "a loss here has no layers of its own to train (MGDLoss, PEFDLoss); distances of features "
                             "are DistillationDistanceLoss",
     "AFDLoss": "networks are compared by their outputs and feature taps, without trained attention between them",
-    **dict.fromkeys(("DistillationMultiLabelLoss", "MultiLabelLoss", "MultiLabelAsymmetricLoss"), _MULTI_LABEL),
+    "MultiLabelAsymmetricLoss": "several labels an image are taught by MultiLabelLoss or DistillationMultiLabelLoss",
     **dict.fromkeys(("MixCELoss", "SoftTargetCrossEntropy"), _CLASS_IDS),
     **dict.fromkeys(("SoftSupConLoss", "CCSSLCELoss"), _SEMI_SUPERVISED),
     **dict.fromkeys(("CenterLoss", "ContrastiveLoss", "ContrastiveLoss_XBM", "EmlLoss", "MSMLoss", "NpairsLoss",
@@ -154,3 +151,4 @@ LOSSES = {
 
 # Metric.Train or Metric.Eval entries that only report a number: named in a notice and left out.
 REPORTS_ONLY = ("TprAtFpr",)
+REPORTS_ONLY_OF_ATTRIBUTES = ("AccuracyScore", "HammingDistance", "MultiLabelMAP")  # with Global.use_multilabel

@@ -27,6 +27,7 @@ class GlobalConfig:
     update_freq: int = 1  # micro-steps per optimiser step (gradient accumulation)
     print_batch_step: int = 10  # a row of metrics.jsonl every this many steps
     image_shape: tuple[int, int, int] = (3, 224, 224)
+    use_multilabel: bool = False  # an image has class_num labels, each yes, no or not known, instead of one class
     pretrained_model: str | None = None  # the student's weights, for eval, export and infer
     checkpoints: str | None = None  # an output folder or one checkpoint in it; 'auto' = output_dir if it holds one
     save_interval: int = 1  # epochs between checkpoints
@@ -163,6 +164,7 @@ class InferConfig:
     batch_size: int = 10
     topk: int = 5
     class_id_map_file: str | None = None
+    attributes: Entry | None = None  # PostProcess of several labels an image: {name: arguments} of attributes.py
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..attributes import GENERIC, NAMED, THRESHOLD, attributes_of
+from ..errors import ConfigError
 from ..registry import nearest
 from .check import Section, fail
 from .limits import LIMITS
 from .loaders import read_data
 from .networks import read_arch
-from .paddleclas import LOSSES, REPORTS_ONLY
-from .schema import (AmpConfig, ArchConfig, EmaConfig, GlobalConfig, InferConfig, LossConfig, MetricConfig,
+from .paddleclas import LOSSES, REPORTS_ONLY, REPORTS_ONLY_OF_ATTRIBUTES
+from .schema import (AmpConfig, ArchConfig, EmaConfig, Entry, GlobalConfig, InferConfig, LossConfig, MetricConfig,
                      OptimizerConfig, RunConfig)
 
 SECTIONS = ("Global", "Arch", "Loss", "Optimizer", "DataLoader", "AMP", "EMA", "Metric", "Infer")
@@ -26,9 +28,9 @@ def read_run(tree: Mapping[str, Any]) -> RunConfig:
     root.done()  # first, so that `Archs:` is a misspelt section and not a missing one
     global_section = root.section("Global", "Global")
     legacy_class_num = global_section.value("class_num", int)
-    arch = read_arch(root, legacy_class_num)
     general = _read_global(global_section)
-    data = read_data(root.section("DataLoader", "DataLoader"))
+    arch = read_arch(root, legacy_class_num, general.use_multilabel)
+    data = read_data(root.section("DataLoader", "DataLoader"), general.use_multilabel)
     if data.Train and not data.Eval:
         _check_without_eval(general, arch, notices)
     return RunConfig(
@@ -39,8 +41,8 @@ def read_run(tree: Mapping[str, Any]) -> RunConfig:
         DataLoader=data,
         AMP=_read_amp(root.section("AMP", "AMP")),
         EMA=_read_ema(root),
-        Metric=_read_metric(root.section("Metric"), arch),
-        Infer=_read_infer(root.section("Infer"), arch),
+        Metric=_read_metric(root.section("Metric"), arch, general.use_multilabel),
+        Infer=_read_infer(root.section("Infer"), arch, general.use_multilabel),
         notices=tuple(notices),  # last: the readers above add to them
     )
 
@@ -127,8 +129,13 @@ def _read_ema(root: Section) -> EmaConfig | None:
     return EmaConfig(**values)
 
 
-def _read_metric(section: Section, arch: ArchConfig) -> MetricConfig:
-    """Ours: {topk}. PaddleClas's: {Train: [- TopkAcc: ...], Eval: [...]}; both lists' k are reported."""
+def _read_metric(section: Section, arch: ArchConfig, multilabel: bool) -> MetricConfig:
+    """Ours: {topk}. PaddleClas's: {Train: [- TopkAcc: ...], Eval: [...]}; both lists' k are reported.
+
+    With several labels an image there is nothing to choose: they are counted by metric.AttributeAccuracy.
+    """
+    if multilabel:
+        return _read_attribute_metric(section)
     if section.has("Train") or section.has("Eval"):
         values = _read_metric_lists(section, arch)
     else:
@@ -136,6 +143,27 @@ def _read_metric(section: Section, arch: ArchConfig) -> MetricConfig:
         _check_metric(section, values, arch)
     section.done()
     return MetricConfig(**{"topk": tuple(k for k in MetricConfig.topk if k <= arch.class_num), **values})
+
+
+def _read_attribute_metric(section: Section) -> MetricConfig:
+    for mode in ("Eval", "Train"):
+        for path, name, arguments in section.entries(mode):
+            if name in REPORTS_ONLY_OF_ATTRIBUTES:
+                section.notices.append(f"{path} is not computed; the best model is the one with the best ma")
+                continue
+            if name != "ATTRMetric":
+                fail(path, f"'{name}' cannot be computed with Global.use_multilabel; expected ATTRMetric")
+            entry = Section(arguments, path, section.notices)
+            if entry.value("threshold", float, 0.5) != 0.5:
+                fail(entry.at("threshold"), "expected 0.5: a label is predicted where its probability is above it")
+            entry.done()
+            section.notices.append(f"{path} takes a label as predicted where its probability is above 0.5; PaddleClas "
+                                   "compares logits with 0.5, which is a probability of 0.62")
+    if section.has("topk"):
+        fail(section.at("topk"), "is accuracy among classes that exclude each other, and Global.use_multilabel is "
+                                 "true; leave it out")
+    section.done()
+    return MetricConfig()
 
 
 def _read_metric_lists(section: Section, arch: ArchConfig) -> dict[str, Any]:
@@ -146,6 +174,8 @@ def _read_metric_lists(section: Section, arch: ArchConfig) -> dict[str, Any]:
             if name in REPORTS_ONLY:
                 section.notices.append(f"{path} is not computed; the best model is the one with the best top-1")
                 continue
+            if name == "ATTRMetric":
+                fail(path, "counts several labels an image, and Global.use_multilabel is false; set it to true")
             if name not in ("TopkAcc", "DistillationTopkAcc"):
                 fail(path, f"'{name}' cannot be computed here; expected TopkAcc or DistillationTopkAcc")
             if isinstance(arguments.get("topk"), int):
@@ -170,10 +200,12 @@ def _check_metric(section: Section, values: Mapping[str, Any], arch: ArchConfig)
         fail(section.at("topk"), f"{largest}, but there are {arch.class_num} classes; expected at most their number")
 
 
-def _read_infer(section: Section, arch: ArchConfig) -> InferConfig:
-    values = section.fields(InferConfig)
-    if section.has("PostProcess"):
-        post = section.section("PostProcess", "PostProcess")
+def _read_infer(section: Section, arch: ArchConfig, use_multilabel: bool) -> InferConfig:
+    values = section.fields(InferConfig, "transforms", "infer_imgs", "batch_size", "topk", "class_id_map_file")
+    post = section.section("PostProcess", "PostProcess")
+    if use_multilabel:
+        values["attributes"] = _read_attributes(post, arch.class_num, values)
+    elif section.has("PostProcess"):
         name = post.required("name", str)
         if name == "DistillationPostProcess":
             name = post.value("func", str, "Topk")
@@ -185,15 +217,35 @@ def _read_infer(section: Section, arch: ArchConfig) -> InferConfig:
                                    f"labels; compare the score of class 1 with {post.take('threshold')}")
             post.take("label_0")
             post.take("label_1")
+        elif name == GENERIC or name in NAMED:
+            fail(post.at("name"), f"'{name}' cannot be done here: it is for several labels an image, Global.use_multilabel")
         elif name != "Topk":
             fail(post.at("name"), f"'{name}' cannot be done here; predictions are the top classes and scores: Topk")
-        for key, value in post.fields(InferConfig, "topk", "class_id_map_file").items():
-            if key in values:
-                fail(post.at(key), f"beside {section.at(key)}; keep one of them")
-            values[key] = value
-        post.done()
+        _add_once(values, post, "topk", "class_id_map_file")
+    post.done()
     section.done()
     return InferConfig(**values)
+
+
+def _read_attributes(post: Section, class_num: int, values: dict[str, Any]) -> Entry:
+    """PostProcess, by default GENERIC, as an entry; only GENERIC has its names in a file, which goes to `values`."""
+    name = post.value("name", str, GENERIC)
+    _add_once(values, post, "class_id_map_file")
+    if name != GENERIC and "class_id_map_file" in values:
+        fail(post.at("name"), f"'{name}' has names of its own; take {GENERIC} for those of a class_id_map_file")
+    arguments = {**({"threshold": THRESHOLD} if name == GENERIC else {}), **post.rest()}
+    try:
+        attributes_of(name, arguments).check(class_num)
+    except ConfigError as e:
+        fail(post.path, str(e))
+    return {name: arguments}
+
+
+def _add_once(values: dict[str, Any], post: Section, *names: str) -> None:
+    for key, value in post.fields(InferConfig, *names).items():
+        if key in values:
+            fail(post.at(key), f"beside Infer.{key}; keep one of them")
+        values[key] = value
 
 
 def _check_without_eval(general: GlobalConfig, arch: ArchConfig, notices: list[str]) -> None:

@@ -36,6 +36,7 @@ class Assembler:
     record: give each image its own mixing partner, from all sources, and fill Batch.drawn. stored: instead of drawing, do
     what was recorded for view `pass % views`, and fill Batch.targets.
     image_shape: of one image in a batch, (3, H, W) or raw (H, W, 3), once there was one; all others must have it.
+    label_type: of its label, see Batch.
     on_corrupt: 'stop' raises DataError for an image that cannot be read, 'skip' leaves it out of its batch.
     """
 
@@ -48,6 +49,8 @@ class Assembler:
         self.normalization = pipeline.raw if raw else None
         self.dtype = np.float32 if self.normalization is None else np.uint8
         self.image_shape: tuple[int, int, int] | None = None
+        shape = lists[0].labels.shape[1:]
+        self.label_type = np.dtype((np.int8, shape)) if shape else np.dtype(np.int64)  # of one image
         self._archives = files.Archives()
         self._last_read = ("", b"")  # views of one image that follow each other read it once
         self._offsets = np.concatenate([[0], np.cumsum([len(images) for images in lists])])
@@ -203,7 +206,8 @@ class Assembler:
         if not allowed:
             raise DataError(f"{self.where}: none of the {count} images of a batch can be read, {skipped[0]} first; "
                             "is the root folder right?")
-        return Batch(np.zeros((0, 3, 1, 1), np.float32), *np.zeros((4, 0), np.int64), np.zeros(0, np.float32),
+        labels, ids = np.zeros(0, self.label_type), np.zeros(0, np.int64)
+        return Batch(np.zeros((0, 3, 1, 1), np.float32), labels, ids, ids, labels, np.zeros(0, np.float32),
                      tuple(skipped))
 
     def _read(self, path: str) -> bytes:
@@ -218,7 +222,8 @@ class Assembler:
         return self.lists[key[0]].path(key[1])
 
     def _labels(self, sources: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        return np.array([self.lists[s].labels[i] for s, i in zip(sources.tolist(), indices.tolist())], np.int64)
+        return np.array([self.lists[s].labels[i] for s, i in zip(sources.tolist(), indices.tolist())],
+                        self.label_type.base)
 
     def _rng(self, key: Sequence[int], stream: Stream) -> np.random.Generator:
         source, index, pass_ = key

@@ -15,6 +15,7 @@ import numpy as np
 from ..config.schema import SourceConfig
 from ..errors import ConfigError, DataError
 from ..structs import UNLABELLED, ImageRecord
+from .label_vectors import NO_VECTOR, are_labels, label_vectors
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")  # in any case
 _CHUNK_BYTES = 1 << 25  # parsed at once, so that temporary arrays stay small
@@ -27,7 +28,8 @@ class ImageList:
     """The images of one source.
 
     root: folder that paths are relative to. buffer: text that holds the paths, in the file system's bytes.
-    starts: int64 [n], lengths: int32 [n]: where each path lies in it. labels: int32 [n], class id or UNLABELLED.
+    starts: int64 [n], lengths: int32 [n]: where each path lies in it. labels: int32 [n], class id or UNLABELLED; with
+    several labels an image int8 [n, C], 1 (yes), 0 (no) or UNLABELLED (not known) each.
     class_names: of a labelled folder, else (). weights: float32 [n], visits of each image per pass; None: one each.
     """
 
@@ -47,12 +49,15 @@ class ImageList:
         return os.path.join(self.root, os.fsdecode(self.buffer[start:start + int(self.lengths[index])]))
 
     def record(self, index: int, source: int, offset: int) -> ImageRecord:
-        """offset: number of images in the sources before this one."""
+        """Of an image with one label or none. offset: number of images in the sources before this one."""
         return ImageRecord(self.path(index), int(self.labels[index]), offset + index, source)
 
 
-def read_source(source: SourceConfig, class_num: int, where: str = "DataLoader") -> ImageList:
-    """ImageList of a source, from its list or its folder. `where` opens a ConfigError."""
+def read_source(source: SourceConfig, class_num: int, where: str = "DataLoader", multilabel: bool = False) -> ImageList:
+    """ImageList of a source, from its list or its folder. `where` opens a ConfigError.
+
+    multilabel: an image has class_num labels, each yes, no or not known; only a list says which.
+    """
     if (source.list is None) == (source.folder is None):
         raise ConfigError(f"{where}: source '{source.name}' needs either a list or a folder, "
                           f"found list={source.list!r} and folder={source.folder!r}")
@@ -60,8 +65,8 @@ def read_source(source: SourceConfig, class_num: int, where: str = "DataLoader")
         if source.weights is not None:
             raise ConfigError(f"{where}: source '{source.name}' has weights, one for each line of a list, but is a "
                               "folder; list its images")
-        return read_folder(source, class_num)
-    images = read_list(source, class_num)
+        return read_folder(source, class_num, multilabel)
+    images = read_list(source, class_num, multilabel)
     return images if source.weights is None else replace(images, weights=read_weights(source, len(images)))
 
 
@@ -94,10 +99,11 @@ def read_weights(source: SourceConfig, count: int) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def read_list(source: SourceConfig, class_num: int) -> ImageList:
+def read_list(source: SourceConfig, class_num: int, multilabel: bool = False) -> ImageList:
     """ImageList of a text file, `path<delimiter>label` a line; a path may contain the delimiter.
 
-    Of an unlabelled source a whole number after the last delimiter is dropped. DataError names file and line.
+    multilabel: class_num labels a line, such as `a.jpg<delimiter>1,0,-1`. Of an unlabelled source a whole number (with
+    multilabel any number of them) after the last delimiter is dropped. DataError names file and line.
     """
     path, delimiter = source.list, source.delimiter
     if len(delimiter) != 1 or not delimiter.isascii() or delimiter in "\r\n":
@@ -114,22 +120,34 @@ def read_list(source: SourceConfig, class_num: int) -> ImageList:
         end = end or len(buffer)
         chunk = np.frombuffer(buffer, np.uint8, end - position, position)
         _check_utf8(buffer, position, end, path, line)
-        starts, lengths, labels, lines = _parse(chunk, ord(delimiter), source.labelled)
+        starts, lengths, labels, lines = _parse(chunk, ord(delimiter), source.labelled,
+                                                class_num if multilabel else None)
         if source.labelled:
-            _check_labels(labels, class_num, source, lambda i: (f"{path}:{line + lines[i]}", _line(chunk, starts[i])))
+            check = _check_vectors if multilabel else _check_labels
+            check(labels, class_num, source, lambda i: (f"{path}:{line + lines[i]}", _line(chunk, starts[i])))
         parts.append((starts + position, lengths, labels))
         position, line = end, line + int(np.count_nonzero(chunk == 10))
     if not sum(len(part[0]) for part in parts):
         raise DataError(f"{path}: the list of source '{source.name}' is empty; expected one image a line")
     starts, lengths, labels = (np.concatenate(columns) for columns in zip(*parts))
+    if multilabel and not source.labelled:
+        labels = _nothing_known(len(labels), class_num)
     return ImageList(source.root, buffer, starts, lengths, labels)
+
+
+def _nothing_known(images: int, class_num: int) -> np.ndarray:
+    """int8 [images, class_num] of UNLABELLED, without the memory."""
+    return np.broadcast_to(np.int8(UNLABELLED), (images, class_num))
 
 
 _MISSING, _MALFORMED = -(2**31), -(2**31) + 1  # in place of a label: no delimiter; no whole number
 
 
-def _parse(chunk: np.ndarray, delimiter: int, labelled: bool) -> tuple[np.ndarray, ...]:
-    """Lines of uint8 text -> starts, lengths, labels and line numbers (from 0), blank lines left out."""
+def _parse(chunk: np.ndarray, delimiter: int, labelled: bool, several: int | None) -> tuple[np.ndarray, ...]:
+    """Lines of uint8 text -> starts, lengths, labels and line numbers (from 0), blank lines left out.
+
+    several: how many labels a line has, where it is not one class id.
+    """
     newlines = np.flatnonzero(chunk == 10)
     starts = np.concatenate([[0], newlines + 1])
     ends = np.concatenate([newlines, [len(chunk)]])
@@ -139,11 +157,17 @@ def _parse(chunk: np.ndarray, delimiter: int, labelled: bool) -> tuple[np.ndarra
 
     delimiters = np.concatenate([[-1], np.flatnonzero(chunk == delimiter)])
     cut = delimiters[np.searchsorted(delimiters, ends) - 1]
-    labels = np.where(cut > starts, _whole_numbers(chunk, cut + 1, ends), _MISSING)
-    starts, ends = _strip(chunk, starts, np.where(labels > _MALFORMED, cut, ends))
+    if several is None:
+        labels = np.where(cut > starts, _whole_numbers(chunk, cut + 1, ends), _MISSING).astype(np.int32)
+        found = labels > _MALFORMED
+    else:
+        texts = [bytes(chunk[a:b]) for a, b in zip(np.where(cut > starts, cut + 1, ends).tolist(), ends.tolist())]
+        labels = label_vectors(texts, several) if labelled else np.zeros(len(texts), np.int32)
+        found = are_labels(texts)
+    starts, ends = _strip(chunk, starts, np.where(found, cut, ends))
     if not labelled:
         labels = np.full_like(labels, UNLABELLED)
-    return starts, (ends - starts).astype(np.int32), labels.astype(np.int32), lines
+    return starts, (ends - starts).astype(np.int32), labels, lines
 
 
 def _strip(chunk: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +226,19 @@ def _check_labels(labels: np.ndarray, class_num: int, source: SourceConfig,
                     "Arch.class_num, or set labelled: false for a source without labels")
 
 
-def read_folder(source: SourceConfig, class_num: int) -> ImageList:
+def _check_vectors(labels: np.ndarray, class_num: int, source: SourceConfig,
+                   locate: Callable[[int], tuple[str, str]]) -> None:
+    """DataError for the first line that has not class_num labels."""
+    bad = np.flatnonzero((labels == NO_VECTOR).any(1))
+    if len(bad):
+        where, text = locate(int(bad[0]))
+        raise DataError(f"{where}: expected 'path{source.delimiter}label,label,...' with {class_num} labels "
+                        f"(Arch.class_num), each 1 (yes), 0 (no) or {UNLABELLED} (not known), found {text!r}; correct "
+                        f"the line, the delimiter ({source.delimiter!r}) or Arch.class_num, or set labelled: false for "
+                        f"source '{source.name}' if its images have no labels")
+
+
+def read_folder(source: SourceConfig, class_num: int, multilabel: bool = False) -> ImageList:
     """ImageList of all images below a folder, folder by folder, each sorted by name; hidden names are left out.
 
     With labels, each folder right below is a class, in sorted order, and there must be class_num of them: one missing
@@ -212,7 +248,11 @@ def read_folder(source: SourceConfig, class_num: int) -> ImageList:
     if not os.path.isdir(root):
         raise DataError(f"{root}: the folder of source '{source.name}' does not exist")
     if not source.labelled:
-        return _folder_list(root, [("", UNLABELLED)], (), source.name)
+        images = _folder_list(root, [("", UNLABELLED)], (), source.name)
+        return replace(images, labels=_nothing_known(len(images), class_num)) if multilabel else images
+    if multilabel:
+        raise ConfigError(f"source '{source.name}': sub-folders are one class an image, and several labels an image "
+                          "were asked for; give a list, or set labelled: false")
     with os.scandir(root) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     names = tuple(entry.name for entry in visible if entry.is_dir())

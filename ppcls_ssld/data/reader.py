@@ -15,6 +15,7 @@ from ..registry import nearest
 from ..rng import Stream, generator
 from ..structs import Batch
 from .assemble import Assembler, Views
+from .label_vectors import known_counts, yes_share
 from .lists import ImageList, read_source
 from .mix import build_mix
 from .sampler import TrainSampler, eval_indices
@@ -26,15 +27,18 @@ class TrainReader:
     """Micro-batches of one rank, for ever; batch m is the same whenever, and with however many workers, it is read.
 
     Images are uint8, to be normalised on the device, unless transforms or Mixup make floats of them.
+    multilabel: an image has class_num labels, see Batch. yes_share: float32 [class_num], how often each of them is yes
+    among the images of which it is known; None without multilabel.
     stored: views and a teacher's answers to use instead of drawing. lists: of the sources, in the config's order. sizes:
     their lengths. skipped: path -> times, of the corrupt images that this process left out (on_corrupt: skip); the batch
     is smaller by them, nothing takes their place.
     """
 
     def __init__(self, config: LoaderConfig, class_num: int, seed: int, rank: int = 0, world: int = 1,
-                 where: str = "DataLoader.Train", stored: Views | None = None):
+                 where: str = "DataLoader.Train", stored: Views | None = None, multilabel: bool = False):
         self._config, self._where, self._world = config, where, world
-        self.lists, self._assembler = _open(config, class_num, seed, where, stored=stored)
+        self.lists, self._assembler = _open(config, class_num, seed, where, stored=stored, multilabel=multilabel)
+        self.yes_share = yes_share(known_counts(images.labels for images in self.lists)) if multilabel else None
         self.sizes = tuple(len(images) for images in self.lists)
         self.skipped: Counter[str] = Counter()
         names, ratios = [s.name for s in config.sources], [s.ratio for s in config.sources]
@@ -74,11 +78,13 @@ class EvalReader:
     """Labelled images, each exactly once over all ranks, in order.
 
     limit: at most so many images, evenly spaced over all sources, in a fixed random order. size: images over all
-    ranks. skipped: as in TrainReader. class_names: of a labelled folder, else ().
+    ranks. skipped, multilabel: as in TrainReader. class_names: of a labelled folder, else (). known: int64
+    [2, class_num], images over all ranks whose label is known to be no, and yes; yes_share: from these. Both
+    None without multilabel.
     """
 
     def __init__(self, config: LoaderConfig, class_num: int, rank: int = 0, world: int = 1, limit: int | None = None,
-                 where: str = "DataLoader.Eval"):
+                 where: str = "DataLoader.Eval", multilabel: bool = False):
         unlabelled = [source.name for source in config.sources if not source.labelled]
         if unlabelled:
             raise ConfigError(f"{where}: source '{unlabelled[0]}' has no labels, and accuracy needs them; leave it out")
@@ -87,7 +93,7 @@ class EvalReader:
             raise ConfigError(f"{where}: source '{weighted[0]}' has weights, and evaluation counts every image once; "
                               "leave them out")
         self._config = config
-        lists, self._assembler = _open(config, class_num, 0, where)
+        lists, self._assembler = _open(config, class_num, 0, where, multilabel=multilabel)
         self._assembler.may_be_empty = True
         self.class_names = lists[0].class_names
         self.skipped: Counter[str] = Counter()
@@ -99,6 +105,10 @@ class EvalReader:
             # Lists are often sorted by class; a network that normalises by the batch must not see one class at a time.
             keys = keys[generator(0, 0, 0, Stream.SUBSET).permutation(limit)]
         self.size = len(keys)
+        self.known = self.yes_share = None
+        if multilabel:
+            self.known = known_counts(images.labels[keys[keys[:, 0] == i, 1]] for i, images in enumerate(lists))
+            self.yes_share = yes_share(self.known)
         self._keys = keys[eval_indices(len(keys), rank, world)]
 
     def batches(self) -> Iterator[Batch]:
@@ -116,9 +126,10 @@ class ViewReader:
     """
 
     def __init__(self, config: LoaderConfig, class_num: int, seed: int, where: str = "DataLoader.Train",
-                 stored: Views | None = None):
+                 stored: Views | None = None, multilabel: bool = False):
         self._config = config
-        self.lists, self._assembler = _open(config, class_num, seed, where, record=stored is None, stored=stored)
+        self.lists, self._assembler = _open(config, class_num, seed, where, record=stored is None, stored=stored,
+                                            multilabel=multilabel)
         self._assembler.may_be_empty = True
         self.sizes = tuple(len(images) for images in self.lists)
         self.size = sum(self.sizes)
@@ -137,12 +148,12 @@ class ViewReader:
 
 
 def _open(config: LoaderConfig, class_num: int, seed: int, where: str, record: bool = False,
-          stored: Views | None = None) -> tuple[list[ImageList], Assembler]:
+          stored: Views | None = None, multilabel: bool = False) -> tuple[list[ImageList], Assembler]:
     if config.on_corrupt not in ("stop", "skip"):
         raise ConfigError(f"{where}.on_corrupt: expected stop or skip, found {config.on_corrupt!r}")
     pipeline = build_transforms(config.transform_ops, f"{where}.transform_ops")
     mix = build_mix(config.batch_transform_ops, f"{where}.batch_transform_ops")
-    lists = [read_source(source, class_num, where) for source in config.sources]
+    lists = [read_source(source, class_num, where, multilabel) for source in config.sources]
     return lists, Assembler(lists, pipeline, mix, seed, config.on_corrupt, where, True, record, stored)
 
 

@@ -37,11 +37,11 @@ _SENT = ("skipped", "normalization", "targets", "drawn")  # through the pipe: sm
 class _Slot:
     """Shared memory of one batch: what to read, and what was read."""
 
-    def __init__(self, batch_size: int, image_shape: tuple[int, ...], dtype: type):
+    def __init__(self, batch_size: int, image_shape: tuple[int, ...], dtype: type, label_type: np.dtype):
         self.image_shape, self.dtype = image_shape, np.dtype(dtype)
         self.memory = mmap.mmap(-1, batch_size * int(np.prod(image_shape)) * self.dtype.itemsize)
-        row = np.dtype([("key", "i8", 3), ("label", "i8"), ("sample_id", "i8"), ("source", "i8"),
-                        ("partner_label", "i8"), ("share", "f4")])
+        row = np.dtype([("key", "i8", 3), ("label", label_type), ("sample_id", "i8"), ("source", "i8"),
+                        ("partner_label", label_type), ("share", "f4")])
         self.rows = np.frombuffer(mmap.mmap(-1, batch_size * row.itemsize), row)
 
     def images(self, n: int) -> np.ndarray:
@@ -68,7 +68,8 @@ def read_ahead(assembler: Assembler, keys_of: Callable[[int], np.ndarray], first
     Workers end when the iterator does, is closed or is dropped, and with this process, however it ends. DataError of a
     worker is raised here, in its batch's turn; so is the death of a worker.
     """
-    slots = [_Slot(batch_size, assembler.image_shape, assembler.dtype) for _ in range(num_workers * prefetch + _HELD)]
+    slots = [_Slot(batch_size, assembler.image_shape, assembler.dtype, assembler.label_type)
+             for _ in range(num_workers * prefetch + _HELD)]
     free = deque(range(len(slots)))
     slot_of: dict[int, int] = {}
     replies: dict[int, tuple] = {}

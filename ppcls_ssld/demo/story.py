@@ -141,7 +141,7 @@ def _train(story: Story, run: str, tree: Mapping[str, Any], trained_on: str, lab
         story.views[run] = result.steps * config.DataLoader.Train.batch_size
         name = "ssld_finetuned" if run == "finetune" else run
         network = config.Arch.network(config.Arch.infer_model_name).name
-        story.rows.append(Row(name, network, trained_on, labels_used, result.last_top1, _command(file)))
+        story.rows.append(Row(name, network, trained_on, labels_used, result.last, _command(file)))
     return _last_weights(story, run)
 
 

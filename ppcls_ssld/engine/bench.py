@@ -17,6 +17,7 @@ from ..config.schema import RunConfig
 from ..data import TrainReader, pixels
 from ..data.files import Archives, read_bytes
 from ..errors import ConfigError, DataError
+from ..loss import labelled_mask
 from ..rng import Stream, generator
 from ..structs import Batch
 from .logbook import Logbook
@@ -103,7 +104,7 @@ def _reader_parts(run: Run, n: int, steps: int) -> list[Part]:
     loader = replace(run.config.DataLoader.Train, num_workers=0)
     stored = run.task.stored
     reader = TrainReader(loader, run.config.Arch.class_num, run.config.Global.seed, parallel.rank(),
-                         parallel.world_size(), stored=stored and stored.store)
+                         parallel.world_size(), stored=stored and stored.store, multilabel=run.task.multilabel)
     names = _some_names(reader, n)
     with Archives() as archives:
         reading = _timed("read files", n, steps, lambda: [read_bytes(name, archives) for name in names], len(names))
@@ -143,7 +144,7 @@ def _network_parts(run: Run, batch: Batch, steps: int) -> list[Part]:
     images = on_device(batch)
     taught = task.teach(batch, images)
     scale = run.scaler.scale if run.scaler else lambda loss: loss
-    n_labelled = float(max(1, (batch.labels >= 0).sum()))
+    n_labelled = float(max(1, labelled_mask(batch.labels, batch.labels).sum()))
     state: dict = {}
 
     def forward():

@@ -23,13 +23,15 @@ from ..arch import read_arrays, read_named_arrays
 from ..errors import CheckpointError, ConfigError
 
 FORMAT = 1
+_OLD_NAMES = {"best_top1": "best", "last_top1": "last"}  # before there were several labels an image
 
 
 @dataclass
 class TrainState:
     """Where a run is. Saved beside the arrays as JSON.
 
-    step: optimiser steps done. epoch: epochs done. best_top1: of all evaluations so far, None before the first.
+    step: optimiser steps done. epoch: epochs done. best: accuracy (EvalResult.main) of all evaluations so far, None
+    before the first.
     global_batch: images per optimiser step over all ranks. scaler: AMP loss scaling. skipped: corrupt images left out,
     path -> times, over all ranks. sizes: images per training source. targets: digest of the stored targets' header, None
     with a teacher at work. config: the resolved tree.
@@ -37,9 +39,9 @@ class TrainState:
 
     step: int = 0
     epoch: int = 0
-    best_top1: float | None = None
+    best: float | None = None
     best_step: int | None = None
-    last_top1: float | None = None
+    last: float | None = None
     global_batch: int = 0
     seed: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
@@ -119,6 +121,8 @@ def load_checkpoint(folder: Path) -> tuple[TrainState, dict[str, dict[str, np.nd
     if fields.get("format") != FORMAT:
         raise CheckpointError(f"{folder}: format {fields.get('format')}, this version reads {FORMAT}")
     files = {p.stem: read_arrays(p) for p in sorted(folder.glob("*.pdparams"))}
+    for old in _OLD_NAMES.keys() & fields.keys():
+        fields[_OLD_NAMES[old]] = fields.pop(old)
     return TrainState(**fields), files, unflatten(
         {key: _tensor(*named) for key, named in read_named_arrays(folder / "optimizer.pdopt").items()})
 

@@ -12,9 +12,9 @@ from .. import parallel
 from ..arch import build_teacher, logits_of, on_device
 from ..config.schema import RunConfig
 from ..data import EvalReader
-from ..errors import ConfigError
-from ..loss import CombinedLoss, Labels
-from ..metric import TopkAccuracy
+from ..errors import ConfigError, DataError
+from ..loss import CombinedLoss, Labels, labelled_mask
+from ..metric import AttributeAccuracy, TopkAccuracy
 from ..structs import Batch
 
 Forward = Callable[[Batch], np.ndarray]  # batch of N images -> logits float32 [N, C]
@@ -22,7 +22,8 @@ Forward = Callable[[Batch], np.ndarray]  # batch of N images -> logits float32 [
 
 @dataclass(frozen=True)
 class EvalResult:
-    """accuracy: {"top1": ..., "top5": ...} in [0, 1]. images: how many were scored, over all ranks.
+    """accuracy: {"top1": ..., "top5": ...} in [0, 1], or {"ma": ..., ...} of AttributeAccuracy. images: how many were
+    scored, over all ranks.
 
     loss: mean of Loss.Eval, None when it names none. skipped: corrupt images left out, on any rank.
     """
@@ -36,12 +37,31 @@ class EvalResult:
     def top1(self) -> float:
         return self.accuracy["top1"]
 
+    @property
+    def name(self) -> str:
+        """Of the number that stands for the whole and chooses the best model: ma, top1, or the first k there is."""
+        return "top1" if "top1" in self.accuracy else next(iter(self.accuracy))
+
+    @property
+    def main(self) -> float:
+        """That number, in [0, 1]."""
+        return self.accuracy[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.main:.2%} on {self.images} images"
+
+    @property
+    def label(self) -> str:
+        """`name` as a person reads it."""
+        return f"top-{self.name[3:]}" if self.name.startswith("top") else self.name
+
 
 def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult:
     """Accuracy (and the mean of Loss.Eval) of whatever answers `forward`, over the reader's images on all ranks."""
-    metric = TopkAccuracy(config.Metric.topk)
+    several = config.Global.use_multilabel
+    metric = AttributeAccuracy(config.Arch.class_num) if several else TopkAccuracy(config.Metric.topk)
     role = config.Arch.infer_model_name
-    criterion = CombinedLoss(config.Loss.Eval, "Loss.Eval", [role], role) if config.Loss.Eval else None
+    criterion = CombinedLoss(config.Loss.Eval, "Loss.Eval", [role], role, several) if config.Loss.Eval else None
     loss_sum = np.zeros(2)  # sum of per-image losses, images
     for batch in reader.batches():
         if not len(batch):
@@ -49,8 +69,10 @@ def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult
         logits = forward(batch)
         metric.update(logits, batch.labels)
         if criterion:
-            loss_sum += (_mean_loss(criterion, role, logits, batch).item() * len(batch), len(batch))
-    metric = metric.from_counts(metric.topk, parallel.sum_array(metric.counts()))
+            n = int(labelled_mask(batch.labels, batch.labels).sum())
+            loss_sum += (_mean_loss(criterion, role, logits, batch, reader.yes_share, n).item() * n, n)
+    of = metric.class_num if several else metric.topk
+    metric = metric.from_counts(of, parallel.sum_array(metric.counts()))
     loss_sum = parallel.sum_array(loss_sum)
     return EvalResult(metric.result(), metric.images, loss_sum[0] / max(loss_sum[1], 1) if criterion else None,
                       tuple(sorted(set().union(*parallel.gather(list(reader.skipped))))))
@@ -79,10 +101,13 @@ def evaluate(config: RunConfig) -> EvalResult:
                           "such as -o Global.pretrained_model=output/best_model")
     parallel.init(config.Global.device)
     reader = eval_reader(config)
+    notice = uncounted(reader)
     frozen = replace(student, pretrained=weights, frozen=True, bn_mode="eval", engine="auto")
     network, report = build_teacher(frozen, config.Arch.class_num, config.Global.image_shape, config.Global.device)
     if parallel.is_main():
         print(f"{student.name}: {report.summary()}\nengine: {network.engine} ({network.reason})", flush=True)
+        if notice:
+            print(f"note: {notice}", flush=True)
 
     def forward(batch: Batch) -> np.ndarray:
         return logits_of(network(on_device(batch))).numpy()
@@ -93,10 +118,28 @@ def evaluate(config: RunConfig) -> EvalResult:
 def eval_reader(config: RunConfig, limit: int | None = None) -> EvalReader:
     if config.DataLoader.Eval is None:
         raise ConfigError("DataLoader.Eval: missing; evaluation needs a labelled list")
-    return EvalReader(config.DataLoader.Eval, config.Arch.class_num, parallel.rank(), parallel.world_size(), limit)
+    return EvalReader(config.DataLoader.Eval, config.Arch.class_num, parallel.rank(), parallel.world_size(), limit,
+                      multilabel=config.Global.use_multilabel)
 
 
-def _mean_loss(criterion: CombinedLoss, role: str, logits: np.ndarray, batch: Batch) -> paddle.Tensor:
+def uncounted(reader: EvalReader) -> str | None:
+    """A sentence about the labels that the list says too little about; None without any, or with one label an image.
+
+    Raises DataError when it says too little about all of them.
+    """
+    if reader.known is None or (reader.known > 0).all():
+        return None
+    left = np.flatnonzero((reader.known == 0).any(0))
+    if len(left) == reader.known.shape[1]:
+        raise DataError("DataLoader.Eval: no attribute is known to be yes in one image and no in another, so there is "
+                        "nothing to count; evaluate on a list with labels, and on enough images of it")
+    return (f"DataLoader.Eval: {len(left)} of {reader.known.shape[1]} attributes are not known to be yes in one image "
+            f"and no in another, and count nowhere: number {', '.join(map(str, left))} (from 0)")
+
+
+def _mean_loss(criterion: CombinedLoss, role: str, logits: np.ndarray, batch: Batch, yes_share: np.ndarray | None,
+               labelled: int) -> paddle.Tensor:
     labels = paddle.to_tensor(batch.labels)
-    shown = Labels(labels, labels, paddle.ones([len(batch)])) if criterion.needs_labels else None
-    return criterion({role: paddle.to_tensor(logits)}, shown, float(len(batch)), float(len(batch)))["loss"]
+    share = None if yes_share is None else paddle.to_tensor(yes_share)
+    known = Labels(labels, labels, paddle.ones([len(batch)]), share) if criterion.needs_labels else None
+    return criterion({role: paddle.to_tensor(logits)}, known, float(len(batch)), float(labelled))["loss"]

@@ -86,16 +86,16 @@ class Logbook:
         self._scalars("train", {"loss": row["loss"], "lr": row["lr"], "images_per_s": row["images_per_s"],
                                 **{f"part/{k}": v for k, v in row["parts"].items()}}, row["step"])
 
-    def eval_row(self, row: dict[str, Any]) -> None:
-        """A row of evaluation numbers: top1 (and topk) in [0, 1]."""
+    def eval_row(self, row: dict[str, Any], accuracy: dict[str, float]) -> None:
+        """A row of an evaluation; accuracy: its numbers in [0, 1], EvalResult's."""
         if not self._active:
             return
-        self._write({"kind": "eval", **row})
-        numbers = "  ".join(f"{k} {v:.2%}" for k, v in row.items() if k.startswith("top"))
+        self._write({"kind": "eval", **row, **accuracy})
+        numbers = "  ".join(f"{k} {v:.2%}" for k, v in accuracy.items())
         self.say(f"eval  step {row['step']}  {row['weights']}  {numbers}  on {row['images']} images"
                  + (f"  loss {row['loss']:.4f}" if row.get("loss") is not None else ""))
         tag = "eval" if row["weights"] == "student" else f"eval_{row['weights']}"
-        self._scalars(tag, {k: v for k, v in row.items() if k.startswith("top")}, row["step"])
+        self._scalars(tag, accuracy, row["step"])
 
     def images(self, tag: str, images: np.ndarray, step: int) -> None:
         """Sample images for VisualDL: uint8 [N, H, W, 3]."""

@@ -15,7 +15,8 @@ from .evaluate import EvalResult, eval_reader, score
 
 
 def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
-    """Score the teacher on a slice of the Eval list; None when there is no list or no images are asked for.
+    """Score the teacher on a slice of the Eval list; None when there is no list, no images are asked for, or nothing
+    can be counted on them (several labels an image).
 
     Raises WeightsError for a teacher at chance level (within three standard deviations of guessing, for the number
     of images scored), unless `Global.allow_chance_teacher` is set.
@@ -27,11 +28,19 @@ def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
     def forward(batch: Batch) -> np.ndarray:
         return logits_of(teacher(on_device(batch))).astype("float32").numpy()
 
-    result = score(forward, eval_reader(config, limit), config)
-    if result.top1 <= chance_bound(config.Arch.class_num, result.images) and not config.Global.allow_chance_teacher:
+    reader = eval_reader(config, limit)
+    several = reader.known is not None
+    if several and not (reader.known > 0).all(0).any():
+        return None
+    result = score(forward, reader, config)
+    if several:
+        chance, bound = 0.5, attribute_bound(reader.known)
+    else:
+        chance, bound = 1 / config.Arch.class_num, chance_bound(config.Arch.class_num, result.images)
+    if result.main <= bound and not config.Global.allow_chance_teacher:
         raise WeightsError(
-            f"Arch.{teacher.role}: the teacher's top-1 is {result.top1:.2%} on {result.images} images, guessing gives "
-            f"{1 / config.Arch.class_num:.2%}. Its weights, its class order or its input (mean, std, size) are not "
+            f"Arch.{teacher.role}: the teacher's {result.label} is {result.main:.2%} on {result.images} images, "
+            f"guessing gives {chance:.2%}. Its weights, its class order or its input (mean, std, size) are not "
             "those it was trained with. Check them, or set Global.allow_chance_teacher=true to go on")
     return result
 
@@ -42,7 +51,18 @@ def chance_bound(class_num: int, images: int) -> float:
     return min(p + 3 * math.sqrt(p * (1 - p) / images), 1 - 0.5 / images)
 
 
+def attribute_bound(known: np.ndarray) -> float:
+    """`ma` in [0, 1) that guessing exceeds once in about 700 trials: 0.5 + 3 standard deviations, below 1.
+
+    known: int [2, C], images whose label is known to be no, and yes. Guesses of different attributes count as
+    independent, of an attribute's images too; at worst they are yes half the time.
+    """
+    known = known[:, (known > 0).all(0)]
+    deviation = math.sqrt((1 / known).sum()) / 4 / known.shape[1]
+    return min(0.5 + 3 * deviation, 1 - 0.25 / known.size / int(known.max()))
+
+
 def describe(teacher: Teacher, result: EvalResult | None) -> str:
     """The line about a teacher in the log."""
-    known = f"top-1 {result.top1:.2%} on {result.images} images of the Eval list" if result else "accuracy not checked"
+    known = f"{result} of the Eval list" if result else "accuracy not checked"
     return f"{teacher.role}: {known}; engine {teacher.engine} ({teacher.reason}); {parallel.world_size()} process(es)"

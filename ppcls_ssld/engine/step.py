@@ -22,7 +22,8 @@ class StepResult:
     """One optimiser step of this rank. Tensors stay on the device until somebody wants the numbers.
 
     losses: scalars by name; their mean over ranks is the mean over the global batch. agreement: bool [N], where the
-    student's best class is the teacher's (last micro-step); None without a teacher.
+    student's best class is the teacher's (last micro-step), or bool [N, C], where its yes or no to each of several
+    labels is; None without a teacher.
     """
 
     losses: dict[str, paddle.Tensor]
@@ -66,7 +67,8 @@ class TrainStep:
             student_s += time.perf_counter() - t1
         t2 = time.perf_counter()
         self.update(step)
-        return StepResult(losses, _agreement(logits, taught), stop, teacher_s, student_s + time.perf_counter() - t2)
+        agreement = _agreement(logits, taught, self._task.multilabel)
+        return StepResult(losses, agreement, stop, teacher_s, student_s + time.perf_counter() - t2)
 
     def _backward(self, batch, images, taught, n_all, n_labelled):
         parts, logits = self._task.losses(batch, images, taught, n_all, n_labelled)
@@ -100,9 +102,11 @@ class TrainStep:
         return float(total[0]) / world, float(total[1]) / world, bool(total[2] > 0)
 
 
-def _agreement(logits: paddle.Tensor, taught: dict) -> paddle.Tensor | None:
+def _agreement(logits: paddle.Tensor, taught: dict, multilabel: bool) -> paddle.Tensor | None:
     if not taught:
         return None
     answer = next(iter(taught.values()))
+    if multilabel and not isinstance(answer, SoftTargets):
+        return (logits.detach() > 0) == (logits_of(answer) > 0)
     best = answer.best if isinstance(answer, SoftTargets) else logits_of(answer).argmax(axis=-1)
     return logits.detach().argmax(axis=-1) == best

@@ -47,12 +47,15 @@ class DistillationTask:
     """Everything between a batch and its loss.
 
     trained: Trained, the networks that learn. teachers: frozen ones, by role; not sub-layers of anything.
-    stored: instead of them, a teacher's answers from disk; then none is loaded.
+    stored: instead of them, a teacher's answers from disk; then none is loaded. yes_share: of the Train reader.
+    multilabel: an image has several labels.
     reports: per role, what its weights file gave (None where nothing was asked for).
     """
 
-    def __init__(self, config: RunConfig, stored: StoredTeacher | None = None):
+    def __init__(self, config: RunConfig, stored: StoredTeacher | None = None, yes_share: np.ndarray | None = None):
         self.student_role = config.Arch.infer_model_name
+        self.multilabel = config.Global.use_multilabel
+        self._yes_share = None if yes_share is None else paddle.to_tensor(yes_share)
         self.loss = build_loss(config)
         learning = [n for n in config.Arch.networks if not n.frozen]
         self.reports: dict[str, LoadReport | None] = {}
@@ -134,7 +137,8 @@ class DistillationTask:
         """
         with self._autocast():
             outputs = {**taught, **self._parallel(images)}
-        return self.loss(outputs, _labels(batch) if self.loss.needs_labels else None, n_all, n_labelled), \
+        labels = _labels(batch, self._yes_share) if self.loss.needs_labels else None
+        return self.loss(outputs, labels, n_all, n_labelled), \
             logits_of(outputs[self.student_role])
 
     def state(self) -> dict[str, dict[str, paddle.Tensor]]:
@@ -172,14 +176,22 @@ def _synchronised(trained: Trained) -> Trained:
 
 
 def build_loss(config: RunConfig) -> CombinedLoss:
-    """Loss.Train, after a check that names are known and every network has a part in it. Quick: builds no network.
+    """Loss.Train, after a check that names are known (of Loss.Eval too) and every network has a part in it. Quick:
+    builds no network.
 
-    Raises ConfigError, also for a network that no loss trains or is compared with.
+    Raises ConfigError, also for a network that no loss trains or is compared with, and for mixed images with several
+    labels that a loss reads.
     """
     for network in config.Arch.networks:
         check_name(network)
-    loss = CombinedLoss(config.Loss.Train, "Loss.Train", [n.role for n in config.Arch.networks],
-                        config.Arch.infer_model_name)
+    student, several = config.Arch.infer_model_name, config.Global.use_multilabel
+    loss = CombinedLoss(config.Loss.Train, "Loss.Train", [n.role for n in config.Arch.networks], student, several)
+    if config.Loss.Eval and config.DataLoader.Eval and config.Global.eval_during_train:
+        CombinedLoss(config.Loss.Eval, "Loss.Eval", [student], student, several)
+    if several and loss.needs_labels and config.DataLoader.Train and config.DataLoader.Train.batch_transform_ops:
+        raise ConfigError("DataLoader.Train.batch_transform_ops: an image with several labels cannot be mixed with "
+                          f"another where a loss reads them ({', '.join(t.name for t in loss.terms if t.needs_labels)}); "
+                          "leave it out")
     for network in config.Arch.networks:
         if network.role not in loss.roles:
             what = "compared with" if network.frozen else "trained by"
@@ -203,5 +215,6 @@ def fitted_to_device(config: RunConfig) -> tuple[RunConfig, list[str]]:
     return config, notices
 
 
-def _labels(batch: Batch) -> Labels:
-    return Labels(paddle.to_tensor(batch.labels), paddle.to_tensor(batch.partner_labels), paddle.to_tensor(batch.share))
+def _labels(batch: Batch, yes_share: paddle.Tensor | None) -> Labels:
+    return Labels(paddle.to_tensor(batch.labels), paddle.to_tensor(batch.partner_labels), paddle.to_tensor(batch.share),
+                  yes_share)

@@ -22,7 +22,7 @@ from ..optim import build_optimizer, build_schedule, describe_rates, learning_ra
 from ..structs import Batch
 from . import preflight
 from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint
-from .evaluate import eval_reader, layer_forward, score
+from .evaluate import eval_reader, layer_forward, score, uncounted
 from .logbook import Logbook
 from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
@@ -33,12 +33,15 @@ from .task import DistillationTask, build_loss, fitted_to_device
 
 @dataclass(frozen=True)
 class TrainResult:
-    """student_weights: best_model.pdparams, or the last checkpoint's student when nothing was evaluated."""
+    """best, last: accuracy (EvalResult.main) of the best and of the last evaluation, None without one.
+
+    student_weights: best_model.pdparams, or the last checkpoint's student when nothing was evaluated.
+    """
 
     output_dir: str
     steps: int
-    best_top1: float | None
-    last_top1: float | None
+    best: float | None
+    last: float | None
     student_weights: str
 
 
@@ -75,12 +78,15 @@ class Run:
             raise ConfigError("DataLoader.Train: missing; there is nothing to train on")
         stored = open_stored(config)
         self.reader = TrainReader(config.DataLoader.Train, config.Arch.class_num, config.Global.seed,
-                                  parallel.rank(), parallel.world_size(), stored=stored and stored.store)
+                                  parallel.rank(), parallel.world_size(), stored=stored and stored.store,
+                                  multilabel=config.Global.use_multilabel)
         if stored:
             for text in (*stored.check(config, loss, self.reader.lists), stored.describe()):
                 log.say(text)
         # Built before training, so that a broken list is known now and not after the first epoch.
         self.eval_reader = eval_reader(config) if config.DataLoader.Eval and config.Global.eval_during_train else None
+        if self.eval_reader and (notice := uncounted(self.eval_reader)):
+            log.say(f"note: {notice}")
         log.say(self.reader.describe())
         self.global_batch = config.DataLoader.Train.batch_size * config.Global.update_freq * parallel.world_size()
         rounding = math.floor if config.DataLoader.Train.drop_last else math.ceil
@@ -89,7 +95,7 @@ class Run:
         if config.Global.max_steps:
             self.steps = min(self.steps, config.Global.max_steps)
 
-        self.task = DistillationTask(config, stored)
+        self.task = DistillationTask(config, stored, self.reader.yes_share)
         for role, report in self.task.reports.items():
             log.say(f"{role}: {report.summary() if report else 'new weights, nothing loaded'}")
         schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, self.steps_per_epoch, "Optimizer.lr")
@@ -187,17 +193,17 @@ class Run:
                 result = score(layer_forward(self.task.student), self.eval_reader, self.config)
             self.log.eval_row({"step": self.state.step, "epoch": self.state.epoch,
                                "images_seen": self.state.step * self.global_batch, "weights": weights,
-                               "images": result.images, "loss": result.loss, **result.accuracy})
+                               "images": result.images, "loss": result.loss}, result.accuracy)
             if result.skipped:
                 self.log.say(f"  left out {len(result.skipped)} corrupt images: {', '.join(result.skipped[:10])}")
-            self.state.last_top1 = result.top1
-            if self.state.best_top1 is None or result.top1 > self.state.best_top1:
-                self.state.best_top1, self.state.best_step = result.top1, self.state.step
+            self.state.last = result.main
+            if self.state.best is None or result.main > self.state.best:
+                self.state.best, self.state.best_step = result.main, self.state.step
                 if parallel.is_main():
                     files = self.task.state()
                     stored = self.task.stored
                     save_best(glob.output_dir, files["ema" if weights == "ema" else "student"],
-                              {"top1": result.top1, "step": self.state.step, "weights": weights,
+                              {result.name: result.main, "step": self.state.step, "weights": weights,
                                **({"targets": stored.row()} if stored else {})})
         self.task.train_mode()
 
@@ -273,7 +279,7 @@ class Run:
             self.scaler.load_state_dict({k: _scalar_or_array(v) for k, v in state.scaler.items()})
         if not same_run:
             # best_model.pdparams stays where it is; here the best is yet to be found
-            state.best_top1 = state.best_step = None
+            state.best = state.best_step = None
         state.config = plain(self.config.source)
         self.state = state
         self.log.rewind(state.step)
@@ -296,8 +302,8 @@ class Run:
         output = Path(self.config.Global.output_dir)
         best = output / "best_model.pdparams"
         weights = best if best.exists() else output / "checkpoints" / f"{self.state.step:08d}" / "student.pdparams"
-        self.log.say(f"done: {self.state.step} steps, best top-1 "
-                     + (f"{self.state.best_top1:.2%}" if self.state.best_top1 is not None else "not measured")
+        self.log.say(f"done: {self.state.step} steps, best {'ma' if self.task.multilabel else 'top-1'} "
+                     + (f"{self.state.best:.2%}" if self.state.best is not None else "not measured")
                      + f", student in {weights}")
         if self.state.skipped:
             text = "".join(f"{times}\t{path}\n" for path, times in sorted(self.state.skipped.items()))
@@ -305,7 +311,7 @@ class Run:
                          f"{self.log.save_text('skipped.txt', text)}:\n{text}".rstrip())
         if self.config.Global.next_stage and parallel.is_main():
             self.log.say(f"next stage: {write_next_stage(self.config, str(weights))}")
-        return TrainResult(str(output), self.state.step, self.state.best_top1, self.state.last_top1, str(weights))
+        return TrainResult(str(output), self.state.step, self.state.best, self.state.last, str(weights))
 
 
 class _Window:

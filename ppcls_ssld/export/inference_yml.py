@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ..attributes import GENERIC
 from ..config.readonly import plain
 from ..config.schema import Entry, RunConfig
 from ..data.pixels import number
@@ -27,18 +28,22 @@ def preprocessing_of(config: RunConfig) -> tuple[Entry, ...]:
 
 
 def write_inference_yml(folder: str | os.PathLike, model_name: str, transform_ops: Sequence[Entry], topk: int = 5,
-                        labels: Sequence[str] = ()) -> Path:
+                        labels: Sequence[str] = (), attributes: Entry | None = None) -> Path:
     """Write `folder/inference.yml` in PaddleClas's layout (ppcls/utils/config.py, dump_infer_config, 2.6), atomically.
 
     Global.model_name, PreProcess.transform_ops, PostProcess.Topk {topk, label_list}. As there, decoding is left to the
     predictor, which gives uint8 RGB [H, W, 3]; `scale: 1.0/255.0` becomes a number; the result is [3, H, W].
+    attributes: for several labels an image, instead of Topk: {name: arguments} of `attributes.py`. PaddleClas's own
+    predictor (deploy/python) reads its named sets; MultiLabelThreshOutput with a label_list is read by PaddleX.
     """
     operations = _for_predictor(transform_ops)
-    post: dict[str, Any] = {"topk": topk}
-    if labels:
-        post["label_list"] = list(labels)
-    tree = {"Global": {"model_name": model_name}, "PreProcess": {"transform_ops": operations},
-            "PostProcess": {"Topk": post}}
+    (name, arguments), = (attributes or {"Topk": {"topk": topk}}).items()
+    post = {name: plain(arguments)}
+    if name not in ("Topk", GENERIC):
+        post = {"main_indicator": name, **post}  # whose answer PaddleClas's predictor is to give
+    elif labels:
+        post[name]["label_list"] = list(labels)
+    tree = {"Global": {"model_name": model_name}, "PreProcess": {"transform_ops": operations}, "PostProcess": post}
     return write_atomically(Path(folder) / "inference.yml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 

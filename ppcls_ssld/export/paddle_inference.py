@@ -19,6 +19,7 @@ from ..inference import check_params_file
 from .legacy_ops import legacy_ops
 
 FORMATS = ("json", "pdmodel")
+HEADS = {"softmax": paddle.nn.Softmax, "sigmoid": paddle.nn.Sigmoid}
 PARAMS = ".pdiparams"
 
 
@@ -42,13 +43,14 @@ def writable_formats() -> tuple[str, ...]:
 
 def export_network(network: paddle.nn.Layer, folder: str | os.PathLike, image_shape: Sequence[int],
                    formats: str | Iterable[str] = "auto", name: str = "inference",
-                   probabilities: bool = True) -> ExportedFiles:
+                   head: str | None = "softmax") -> ExportedFiles:
     """Write `network` in evaluation mode for input float32 [N, *image_shape]; output [N, C].
 
     formats: "json", "pdmodel", several of them, or "auto" = every one that this Paddle can write
         (a network that it cannot write as .pdmodel then goes without, and left_out says why).
-    probabilities: with softmax behind the logits, which is what PaddleClas exports and its predictor expects
-        (ppcls/engine/engine.py, ExportModel, 2.6.0). Feature taps are left out.
+    head: what stands behind the logits: "softmax", or "sigmoid" for several labels an image, which is what PaddleClas
+        exports and its predictor expects (ppcls/engine/engine.py, ExportModel, 2.6.0); None for the logits
+        themselves. Feature taps are left out.
     The network itself is not touched: same mode, same parameters, still eager; random and name generators stay put.
     Everything is written and checked in a folder of its own before the first old file is replaced.
     Errors: ConfigError for a format that Paddle cannot write, CheckpointError for a disk.
@@ -65,7 +67,7 @@ def export_network(network: paddle.nn.Layer, folder: str | os.PathLike, image_sh
                 prefix = Path(staging, kind, name)
                 prefix.parent.mkdir()
                 try:
-                    _write(ready, prefix, image_shape, kind, probabilities)
+                    _write(ready, prefix, image_shape, kind, head)
                 except ConfigError as e:
                     if formats != "auto" or kind == kinds[0]:
                         raise
@@ -82,13 +84,12 @@ def export_network(network: paddle.nn.Layer, folder: str | os.PathLike, image_sh
                               f"folder read-only? Files of an earlier export are as they were") from e
 
 
-def _write(network: paddle.nn.Layer, prefix: Path, image_shape: Sequence[int], kind: str, probabilities: bool) -> None:
+def _write(network: paddle.nn.Layer, prefix: Path, image_shape: Sequence[int], kind: str, head: str | None) -> None:
     translated = kind == "pdmodel" and can_write_pir()
-    head = paddle.nn.Softmax(axis=-1) if probabilities else None
     # The copy's parameters get names of their own, which must not renumber those of the next network.
     with paddle.utils.unique_name.guard(), legacy_ops() if translated else nullcontext():
         try:
-            save_program(network, str(prefix), image_shape, legacy=kind == "pdmodel", head=head)
+            save_program(network, str(prefix), image_shape, kind == "pdmodel", HEADS[head]() if head else None)
         except (TypeError, ValueError) as e:
             reason = next((line.strip() for line in str(e).splitlines() if "must be Value, but got" in line), None)
             if not translated or reason is None:

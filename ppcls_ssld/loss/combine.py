@@ -18,15 +18,19 @@ class CombinedLoss:
     """A weighted sum of terms, each averaged over the samples it concerns.
 
     entries: `[{Name: {arguments}}, ...]` as under Loss.Train. where: its key path, for errors. roles: networks there
-    are. default_role: the network that a term reads as `student` unless told otherwise.
+    are. default_role: the network that a term reads as `student` unless told otherwise. multilabel: a sample has
+    several labels (Global.use_multilabel), see Labels.
     names: the parts, in order. roles: networks read. feature_keys: role -> taps read. needs_labels: of any term.
-    Raises ConfigError, with the key path, for an empty list, an unknown name, argument or network.
+    Raises ConfigError, with the key path, for an empty list, an unknown name, argument or network, and a term that
+    reads labels of the other kind.
     """
 
-    def __init__(self, entries: Sequence[Mapping[str, Any]], where: str, roles: Sequence[str], default_role: str):
+    def __init__(self, entries: Sequence[Mapping[str, Any]], where: str, roles: Sequence[str], default_role: str,
+                 multilabel: bool = False):
         if not entries:
             raise ConfigError(f"{where}: no loss given; expected a list such as `- SymmetricKL: {{weight: 1.0}}`")
-        self.terms = [_build(entry, f"{where}.{i}", roles, default_role) for i, entry in enumerate(entries)]
+        self.terms = [_build(entry, f"{where}.{i}", roles, default_role, multilabel)
+                      for i, entry in enumerate(entries)]
         self.needs_labels = any(term.needs_labels for term in self.terms)
         self.roles = {role for term in self.terms for role in term.roles}
         taps = {(role, tap) for term in self.terms for role, keys in term.feature_keys.items() for tap in keys}
@@ -48,9 +52,10 @@ class CombinedLoss:
             if role in term.roles:
                 temperatures[term.name] = term.soft_target_temperature
                 if term.soft_target_temperature is None or role in term.feature_keys or term.needs_labels:
-                    raise ConfigError(f"{term.name} takes more from {role} than its soft answer, and stored targets hold "
-                                      "no more; use SymmetricKL, JSDivergence, KLDivergence, SoftCrossEntropy, or one of "
-                                      "PaddleClas's names for them")
+                    raise ConfigError(f"{term.name} takes more from {role} than its soft answer, the softmax of its "
+                                      "logits, and stored targets hold no more; use SymmetricKL, JSDivergence, "
+                                      "KLDivergence, SoftCrossEntropy, or one of PaddleClas's names for them, without "
+                                      "`act: sigmoid` and weight_ratio")
         if len(set(temperatures.values())) != 1:
             raise ConfigError(f"stored targets of {role} have one temperature, but its losses use {temperatures}; make "
                               "them agree")
@@ -78,7 +83,7 @@ class CombinedLoss:
         return {"loss": sum(losses.values()), **losses}
 
 
-def _build(entry: Any, where: str, roles: Sequence[str], default_role: str) -> Term:
+def _build(entry: Any, where: str, roles: Sequence[str], default_role: str, multilabel: bool) -> Term:
     name, arguments = one_key(entry, where)
     if "student" in inspect.signature(LOSSES.get(name, where)).parameters:
         arguments.setdefault("student", default_role)
@@ -86,6 +91,12 @@ def _build(entry: Any, where: str, roles: Sequence[str], default_role: str) -> T
     for role in term.roles:
         if role not in roles:
             raise ConfigError(f"{where}.{name}: no network '{role}' here{nearest(role, roles)}")
+    if term.needs_labels and term.multilabel and not multilabel:
+        raise ConfigError(f"{where}.{name}: reads several labels an image, and Global.use_multilabel is false; set it "
+                          "to true, or weight_ratio to false where it is that which reads them")
+    if term.needs_labels and multilabel and not term.multilabel:
+        raise ConfigError(f"{where}.{name}: reads one class an image, and Global.use_multilabel is true; use "
+                          "MultiLabelLoss or DistillationMultiLabelLoss")
     return term
 
 

@@ -116,35 +116,95 @@ def hard_cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoot
     return _differentiable(formula, logits)
 
 
-def binary_symmetric_kl(student_logits: paddle.Tensor, teacher_logits: paddle.Tensor) -> paddle.Tensor:
+def label_weights(labels: paddle.Tensor, yes_share: paddle.Tensor | None = None) -> paddle.Tensor:
+    """What each of several labels of an image counts: float64 [N, C], 0 where the label is not known.
+
+    labels: [N, C], 1 yes, 0 no, negative not known. yes_share: float [C] r in [0, 1], how often each label is yes. With
+    it a yes counts exp(1 - r) and a no exp(r), PaddleClas's `weight_ratio` (ppcls/loss/multilabelloss.py, d178931);
+    without it every known label counts 1.
+    """
+    labels = labels.astype("float64")
+    weights = (labels >= 0).astype("float64")
+    if yes_share is not None:
+        share = yes_share.astype("float64")
+        weights = weights * paddle.exp(paddle.where(labels > 0, 1.0 - share, share + paddle.zeros_like(labels)))
+    return weights
+
+
+def binary_cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, weights: paddle.Tensor | None = None,
+                         label_smoothing: float = 0.0) -> paddle.Tensor:
+    """Cross entropy of C yes/no predictions (sigmoid) with their labels, summed over classes.
+
+    logits: [N, C] of any float type. labels: [N, C], 1 yes, 0 no; a negative label is not known and gives exactly 0,
+    value and gradient. weights: float [N, C], factors of the C terms. Smoothing mixes each label with 1/2.
+    Returns float32 [N], >= 0. Raises ValueError for shapes that do not fit or smoothing outside [0, 1).
+    """
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing: expected 0 or more and less than 1, found {label_smoothing}")
+    if len(logits.shape) != 2 or list(labels.shape) != list(logits.shape):
+        raise ValueError(f"expected logits and labels [N, C], found {list(logits.shape)} and {list(labels.shape)}")
+
+    def formula(scores):
+        truth = labels.astype("float64")
+        factor = label_weights(labels) if weights is None else label_weights(labels) * weights.astype("float64")
+        yes = (1.0 - label_smoothing) * truth + 0.5 * label_smoothing
+        no = 1.0 - yes  # each side apart: a sure and right answer keeps its small loss
+        value = yes * _softplus(-scores) + no * _softplus(scores)
+        return (factor * value).sum(-1), factor * (no * F.sigmoid(scores) - yes * F.sigmoid(-scores))
+
+    return _differentiable(formula, logits)
+
+
+def weighted_symmetric_kl(student_logits: paddle.Tensor, teacher_logits: paddle.Tensor, weights: paddle.Tensor
+                          ) -> paddle.Tensor:
+    """`symmetric_kl` whose C terms 1/2 (t - s) (log t - log s), none of them negative, have factors of their own.
+
+    What PaddleClas's DMLLoss computes with labels (ppcls/loss/dmlloss.py, d178931), without its eps. Logits [N, C] of
+    any float type, weights float [N, C] -> float32 [N], >= 0, exactly 0 for equal logits.
+    """
+
+    def formula(log_s, log_t):
+        s, _, ratio, gap = _compare(log_s, log_t)
+        pull = factor * (s * ratio + gap)
+        return 0.5 * (factor * gap * ratio).sum(-1), 0.5 * (s * pull.sum(-1, keepdim=True) - pull)
+
+    factor = weights.astype("float64")
+    return _from_logits(formula, student_logits, teacher_logits, 1.0)
+
+
+def binary_symmetric_kl(student_logits: paddle.Tensor, teacher_logits: paddle.Tensor,
+                        weights: paddle.Tensor | None = None) -> paddle.Tensor:
     """Symmetric KL of C independent yes/no predictions (sigmoid), summed over classes.
 
     Both halves of each Bernoulli count: 1/2 (p - q)(logit p - logit q), where PaddleClas's DMLLoss with
-    `act: sigmoid` (ppcls/loss/dmlloss.py, d178931) compares p with q alone.
-    Logits [N, C] of any float type -> float32 [N], >= 0, exactly 0 for equal logits.
+    `act: sigmoid` (ppcls/loss/dmlloss.py, d178931) compares p with q alone. weights: float [N, C], factors of the
+    terms. Logits [N, C] of any float type -> float32 [N], >= 0, exactly 0 for equal logits.
     """
 
     def formula(a, b):
         ratio = b - a
         high, low = paddle.maximum(a, b), paddle.minimum(a, b)
         gap = F.sigmoid(high) * F.sigmoid(-low) * -paddle.expm1(-ratio.abs()) * paddle.sign(ratio)
-        return 0.5 * (gap * ratio).sum(-1), -0.5 * (gap + F.sigmoid(a) * F.sigmoid(-a) * ratio)
+        value, slope = 0.5 * gap * ratio, -0.5 * (gap + F.sigmoid(a) * F.sigmoid(-a) * ratio)
+        return _weighted(value, weights).sum(-1), _weighted(slope, weights)
 
     _check_pair(student_logits, teacher_logits)
     return _differentiable(formula, student_logits, teacher_logits)
 
 
-def symmetric_kl_of_probs(student_probs: paddle.Tensor, teacher_probs: paddle.Tensor, eps: float = 1e-12
-                          ) -> paddle.Tensor:
+def symmetric_kl_of_probs(student_probs: paddle.Tensor, teacher_probs: paddle.Tensor,
+                          weights: paddle.Tensor | None = None, eps: float = 1e-12) -> paddle.Tensor:
     """Symmetric KL of distributions that are given as probabilities; the gradient is with respect to them.
 
     eps is added inside the logarithms, as PaddleClas does (ppcls/loss/dmlloss.py, d178931), so a probability of 0 is
-    allowed. Probabilities [N, C] -> float32 [N]. Where you have logits, `symmetric_kl` is exact.
+    allowed. weights: float [N, C], factors of the terms. Probabilities [N, C] -> float32 [N]. Where you have logits,
+    `symmetric_kl` is exact.
     """
 
     def formula(s, t):
         ratio, gap = paddle.log(t + eps) - paddle.log(s + eps), t - s
-        return 0.5 * (gap * ratio).sum(-1), -0.5 * (ratio + gap / (s + eps))
+        value, slope = 0.5 * gap * ratio, -0.5 * (ratio + gap / (s + eps))
+        return _weighted(value, weights).sum(-1), _weighted(slope, weights)
 
     _check_pair(student_probs, teacher_probs)
     return _differentiable(formula, student_probs, teacher_probs)
@@ -193,6 +253,15 @@ def _check_pair(student: paddle.Tensor, teacher: paddle.Tensor) -> None:
                          f"{list(teacher.shape)}; both networks need the same class_num")
 
 
+def _weighted(terms: paddle.Tensor, weights: paddle.Tensor | None) -> paddle.Tensor:
+    return terms if weights is None else terms * weights.astype(terms.dtype)
+
+
+def _softplus(x: paddle.Tensor) -> paddle.Tensor:
+    """log(1 + e^x); Paddle's own is x from 20 on."""
+    return x.clip(min=0.0) + paddle.log1p(paddle.exp(-x.abs()))
+
+
 def _log_softmax(scores: paddle.Tensor) -> paddle.Tensor:
     shifted = scores - scores.max(-1, keepdim=True)
     is_max = shifted == 0.0
@@ -219,9 +288,5 @@ def _log_cosh(x: paddle.Tensor) -> paddle.Tensor:
 
 def _softplus_difference(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
     """log(1 + e^x) - log(1 + e^y), precise also where x and y are close or both far below 0."""
-
-    def softplus(z):
-        return z.clip(min=0.0) + paddle.log1p(paddle.exp(-z.abs()))
-
     near = paddle.log1p(F.sigmoid(y) * paddle.expm1((x - y).clip(max=1.0)))
-    return paddle.where(x - y < 1.0, near, softplus(x) - softplus(y))
+    return paddle.where(x - y < 1.0, near, _softplus(x) - _softplus(y))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import paddle
@@ -28,12 +29,14 @@ class Term:
     """One entry of the loss list; calling it gives {part: float32 [N]}, not weighted and not averaged.
 
     name: of the entry. weight: factor of all its parts. parts: their names. roles: networks it reads.
-    feature_keys: role -> the feature taps it reads besides logits. needs_labels: whether it is shown labels.
+    feature_keys: role -> the feature taps it reads besides logits. needs_labels: whether it is shown labels;
+    multilabel: whether these are several a sample, see Labels.
     soft_target_temperature: where all it takes from a teacher is the softmax of logits / temperature, that temperature;
     else None.
     """
 
     needs_labels = False
+    multilabel = False
     soft_target_temperature: float | None = None
 
     def __init__(self, weight: float, parts: Sequence[str], roles: Sequence[str], key: str | None):
@@ -76,15 +79,20 @@ class PairTerm(Term):
         """float32 [N], with gradient to the first argument."""
         raise NotImplementedError
 
+    def distance_of(self, labels: Labels | None) -> Callable:
+        """`distance`, or one that depends on the labels for a term that needs them."""
+        return self.distance
+
     def __call__(self, outputs: Outputs, labels: Labels | None = None) -> dict[str, paddle.Tensor]:
+        distance = self.distance_of(labels)
         parts = {}
         for part, (first, second) in zip(self.parts, self.pairs):
             student, teacher = self.read(outputs, first), self.read(outputs, second)
             if isinstance(teacher, SoftTargets):
                 teacher = teacher.logits_for(student)
-            value = self.distance(student, teacher.detach())
+            value = distance(student, teacher.detach())
             if self.symmetric and not teacher.stop_gradient:
-                other_side = self.distance(teacher, student.detach())
+                other_side = distance(teacher, student.detach())
                 value = value + (other_side - other_side.detach())  # its gradient without its value
             parts[part] = value
         return parts
@@ -143,6 +151,8 @@ class DistillationDMLLoss(PairTerm):
     act: softmax (exact, without the eps that caps PaddleClas's log ratios at 27.6), sigmoid (both halves of each
     Bernoulli, of which PaddleClas compares one), or null: the outputs are probabilities already.
     sum_across_class_dim: accepted without effect; PaddleClas then multiplies by C once more than the sum it names.
+    weight_ratio: several labels a sample (Global.use_multilabel) weigh the classes: 0 where a label is not known, else
+    as in `functional.label_weights`; a sample without any known label then teaches nothing.
     """
 
     symmetric = True
@@ -150,15 +160,18 @@ class DistillationDMLLoss(PairTerm):
     def __init__(self, *, model_name_pairs: Sequence[Sequence[str]], act: str | None = "softmax",
                  weight_ratio: bool = False, sum_across_class_dim: bool = False, key: str | None = None,
                  name: str | None = None, weight: float = 1.0):
-        if weight_ratio:
-            raise ValueError("weight_ratio weighs the classes of multi-label data by their labels; images here have "
-                             "one label or none. Remove it")
         pairs = _pairs(model_name_pairs)
         super().__init__(weight, [f"{name or 'DMLLoss'}_{s}_{t}_{i}" for i, (s, t) in enumerate(pairs)], pairs, key)
         self.soft_target_temperature = 1.0 if act == "softmax" else None
-        self.distance = _choice("act", act, {"softmax": functional.symmetric_kl,
-                                             "sigmoid": functional.binary_symmetric_kl,
+        self.needs_labels = self.multilabel = weight_ratio
+        softmax = functional.weighted_symmetric_kl if weight_ratio else functional.symmetric_kl
+        self.distance = _choice("act", act, {"softmax": softmax, "sigmoid": functional.binary_symmetric_kl,
                                              None: functional.symmetric_kl_of_probs})
+
+    def distance_of(self, labels):
+        if not self.needs_labels:
+            return self.distance
+        return partial(self.distance, weights=functional.label_weights(labels.labels, labels.yes_share))
 
 
 @LOSSES.register()
@@ -174,7 +187,7 @@ class DistillationCELoss(PairTerm):
                  key: str | None = None, name: str | None = None, weight: float = 1.0):
         pairs = _pairs(model_name_pairs)
         super().__init__(weight, [f"{name or 'CELoss'}_{s}_{t}" for s, t in pairs], pairs, key)
-        self.epsilon = _smoothing(epsilon)
+        self.epsilon = smoothing(epsilon)
 
     def distance(self, student, teacher):
         value = functional.soft_cross_entropy(student, teacher)
@@ -243,7 +256,7 @@ class LabelTerm(Term):
     def __init__(self, weight: float, parts: Sequence[str], roles: Sequence[str], key: str | None,
                  epsilon: float | None):
         super().__init__(weight, parts, roles, key)
-        self.epsilon = _smoothing(epsilon)
+        self.epsilon = smoothing(epsilon)
 
     def __call__(self, outputs, labels=None):
         parts = {}
@@ -261,10 +274,8 @@ class DistillationGTCELoss(LabelTerm):
 
     def __init__(self, *, model_names: Sequence[str], epsilon: float | None = None, key: str | None = None,
                  name: str | None = None, weight: float = 1.0):
-        if isinstance(model_names, str) or not model_names or len(set(model_names)) < len(model_names):
-            raise ValueError(f"model_names: expected a list of different networks such as [Student], "
-                             f"found {model_names!r}")
-        super().__init__(weight, [f"{name or 'CELoss'}_{role}" for role in model_names], model_names, key, epsilon)
+        roles = names_of(model_names)
+        super().__init__(weight, [f"{name or 'CELoss'}_{role}" for role in roles], roles, key, epsilon)
 
 
 @LOSSES.register()
@@ -276,6 +287,12 @@ class CELoss(LabelTerm):
                  student: str = "Student", key: str | None = None):
         _only_mean(reduction)
         super().__init__(weight, ["CELoss"], [student], key, epsilon)
+
+
+def names_of(value: Any) -> Sequence[str]:
+    if isinstance(value, str) or not value or len(set(value)) < len(value):
+        raise ValueError(f"model_names: expected a list of different networks such as [Student], found {value!r}")
+    return value
 
 
 def _pairs(value: Any) -> list[tuple[str, str]]:
@@ -299,7 +316,7 @@ def _number(name: str, value: Any, above: float = -math.inf) -> float:
     return float(value)
 
 
-def _smoothing(epsilon: Any) -> float:
+def smoothing(epsilon: Any) -> float:
     value = 0.0 if epsilon is None else _number("epsilon", epsilon)
     if not 0.0 <= value < 1.0:
         raise ValueError(f"epsilon: expected label smoothing of 0 or more and less than 1, found {epsilon!r}")

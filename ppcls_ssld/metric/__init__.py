@@ -1,5 +1,6 @@
 """Exact accuracy counts."""
 
+from .attributes import AttributeAccuracy
 from .topk import TopkAccuracy
 
-__all__ = ["TopkAccuracy"]
+__all__ = ["AttributeAccuracy", "TopkAccuracy"]

@@ -57,7 +57,8 @@ def expect(config: RunConfig, temperature: float, lists: Sequence[ImageList] | N
     """
     loader = _loader(config)
     if lists is None:
-        lists = [read_source(source, config.Arch.class_num, "DataLoader.Train") for source in loader.sources]
+        lists = [read_source(source, config.Arch.class_num, "DataLoader.Train", config.Global.use_multilabel)
+                 for source in loader.sources]
     codec = DrawnCodec(loader.transform_ops, loader.batch_transform_ops)
     ops = [*loader.transform_ops, *loader.batch_transform_ops]
     named = [one_key(plain(entry), "transform_ops") for entry in ops]

@@ -91,7 +91,8 @@ def verify_targets(folder: str, config: RunConfig, temperature: float, samples: 
 
 def _recompute(config: RunConfig, store: TargetStore, samples: int, tolerance: float) -> Verified:
     teacher, _ = load_teacher(config)
-    reader = ViewReader(config.DataLoader.Train, config.Arch.class_num, store.header["seed"], stored=store)
+    reader = ViewReader(config.DataLoader.Train, config.Arch.class_num, store.header["seed"], stored=store,
+                        multilabel=config.Global.use_multilabel)
     rows, views, counts = _sample(store, samples)
     probabilities, logs, agree, replaced = [], [], [], []
     with Archives() as archives:

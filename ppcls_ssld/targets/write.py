@@ -64,7 +64,8 @@ def write_targets(config: RunConfig, options: WriteOptions, temperature: float, 
     rank, world = parallel.rank(), parallel.world_size()
     say = say if rank == 0 else lambda text: None
     with StopRequest() as stop:
-        reader = ViewReader(config.DataLoader.Train, config.Arch.class_num, config.Global.seed)
+        reader = ViewReader(config.DataLoader.Train, config.Arch.class_num, config.Global.seed,
+                            multilabel=config.Global.use_multilabel)
         header = _header(config, options, temperature, reader)
         folder = Path(options.output)
         if rank == 0:

@@ -1,14 +1,13 @@
 """What the benchmark of PaddleClas's configs says about a file, and what it overrides in it."""
 
 import json
-import re
 
 import pytest
 
 from benchmarks import paddleclas_configs, paddleclas_table
-from ppcls_ssld.config import differences, load_config, resolve
+from ppcls_ssld.config import differences, load_config
 from ppcls_ssld.config.text import parse
-from ppcls_ssld.data import check_transforms, read_source
+from ppcls_ssld.data import read_source
 from ppcls_ssld.engine.task import build_loss
 
 MUTUAL = """
@@ -90,8 +89,25 @@ def test_the_table_of_the_document_is_of_the_newest_result():
     assert table == (paddleclas_table.render(json.loads(results[-1].read_text())).strip() if results else "not run")
 
 
-def test_the_label_free_config_of_the_document_loads_and_never_reads_labels():
-    example, = re.findall(r"```yaml\n(.*?)```", paddleclas_table.DOCUMENT.read_text(), re.S)
-    run = resolve(tree(example))
-    assert not build_loss(run).needs_labels
-    check_transforms(run.DataLoader.Train.transform_ops, "DataLoader.Train.transform_ops")
+def test_labels_of_attributes_have_a_yes_a_no_and_unknown_ones():
+    lists = [[paddleclas_configs.label(i, 26, several=True).split(",") for i in range(count)]
+             for count in (paddleclas_configs.TRAIN_IMAGES, paddleclas_configs.EVAL_IMAGES)]
+    for rows in lists:
+        assert all(len(row) == 26 for row in rows)
+        assert all({"1", "0"} <= set(column) <= {"1", "0", "-1"} for column in zip(*rows))
+    assert any("-1" in row for row in lists[0])
+    assert [paddleclas_configs.label(i, 3, several=False) for i in range(4)] == ["0", "1", "2", "0"]
+
+
+def test_rows_of_an_earlier_result_keep_the_commit_they_are_of(tmp_path):
+    newest = max(paddleclas_configs.ROOT.glob("benchmarks/results/*_paddleclas_configs.json"))
+    report = json.loads(newest.read_text())
+    rows = paddleclas_configs.earlier_rows(newest)
+    assert len(rows) == len(report["rows"]) and all(row["commit"] for row in rows.values())
+    carried = {**report, "rows": [{"commit": "0123abc", **report["rows"][0]}, *report["rows"][1:]],
+               "environment": {**report["environment"], "commit": "fedcba9"}}
+    (tmp_path / "again.json").write_text(json.dumps(carried))
+    commits = {row["commit"] for row in paddleclas_configs.earlier_rows(tmp_path / "again.json").values()}
+    assert {"0123abc", "fedcba9"} <= commits
+    assert "commit fedcba9 (1 files as they were at 0123abc)" in paddleclas_table.render(carried)
+    assert paddleclas_configs.earlier_rows(None) == {}

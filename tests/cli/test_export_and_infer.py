@@ -135,3 +135,45 @@ def test_infer_without_a_network_or_without_images_says_what_to_give(world, caps
     assert "-c FILE" in capsys.readouterr().err
     assert main(["infer", "-c", str(world / "run.yaml"), "-o", "Infer.infer_imgs=null"]) == 2
     assert "no images" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def several(world):
+    """The same student with four attributes an image instead of one of four classes."""
+    lines = (f"{i}.png\t{i % 2},{int(i > 3)},{int(i % 3 == 0)},{-1 if i < 2 else i % 2}\n" for i in range(8))
+    (world / "attributes.txt").write_text("".join(lines))
+    tree = yaml.safe_load((world / "run.yaml").read_text())
+    tree["Global"] |= {"use_multilabel": True, "save_inference_dir": str(world / "several")}
+    tree["Loss"]["Train"] = [{"MultiLabelLoss": {"weight": 1.0}}]
+    tree["DataLoader"]["Eval"]["sources"][0] |= {"list": str(world / "attributes.txt"), "delimiter": "\t"}
+    tree["Infer"]["PostProcess"] = {"name": "MultiLabelThreshOutput", "threshold": [0.5, 0.5, 0.1, 0.9],
+                                    "class_id_map_file": str(world / "names.txt")}
+    (world / "several.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["export", "-c", str(world / "several.yaml")]) == 0
+    return world / "several"
+
+
+def test_several_labels_an_image_are_exported_with_a_sigmoid_their_names_and_thresholds(several):
+    reports = json.loads((several / "parity.json").read_text())
+    assert set(reports) == {f"inference.{kind}" for kind in writable_formats()}
+    for report in reports.values():
+        assert report["images"] == 8 and report["source"] == "Eval list" and report["passed"]
+    assert yaml.safe_load((several / "inference.yml").read_text())["PostProcess"] == {"MultiLabelThreshOutput": {
+        "threshold": [0.5, 0.5, 0.1, 0.9], "label_list": ["ant", "bee", "cow", "dog"]}}
+
+
+def test_both_networks_answer_yes_or_no_to_every_attribute(world, several, capsys):
+    assert main(["infer", "-c", str(world / "several.yaml"), "--json"]) == 0
+    eager = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert main(["infer", "--model", str(several), "--json", str(world)]) == 0
+    engine = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(eager) == len(engine) == 8
+    seen = set()
+    for a, b in zip(eager, engine):
+        assert a["file_name"] == b["file_name"]
+        assert [x["name"] for x in a["attributes"]] == ["ant", "bee", "cow", "dog"]
+        for x, y, threshold in zip(a["attributes"], b["attributes"], (0.5, 0.5, 0.1, 0.9)):
+            assert x["name"] == y["name"] and x["score"] == pytest.approx(y["score"], abs=2e-5)
+            assert x["yes"] == y["yes"] == (x["score"] >= threshold)
+            seen.add(x["yes"])
+    assert seen == {True, False}

@@ -34,7 +34,8 @@ def test_our_keys_work_beside_a_paddleclas_dataset(theirs):
 
 
 @pytest.mark.parametrize("part, change, message", [
-    ("dataset", {"name": "MultiLabelDataset"}, r"'MultiLabelDataset' cannot be read here: an image has one label"),
+    ("dataset", {"name": "MultiLabelDataset"}, r"'MultiLabelDataset', but Global.use_multilabel is false"),
+    ("dataset", {"label_ratio": True}, r"dataset.label_ratio: unknown key"),
     ("dataset", {"name": "ImagenetDataset"}, r"no dataset 'ImagenetDataset'; did you mean 'ImageNetDataset'"),
     ("dataset", {"cls_label_path": None}, r"DataLoader.Train.dataset.cls_label_path: missing"),
     ("dataset", {"cls_label_path": ["a", "b"]}, r"cls_label_path: expected text, found \['a', 'b'\]"),

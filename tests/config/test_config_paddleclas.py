@@ -13,7 +13,7 @@ from ppcls_ssld.loss import LOSSES as OURS
 @pytest.mark.parametrize("name, reason", [
     ("DistillationDKDLoss", "another method of distillation than SSLD"),
     ("DistillationPairLoss", "no layers of its own"),
-    ("DistillationMultiLabelLoss", "one label or none"), ("TripletLoss", "not retrieval"),
+    ("MultiLabelAsymmetricLoss", "taught by MultiLabelLoss"), ("TripletLoss", "not retrieval"),
 ])
 def test_a_loss_that_paddleclas_has_and_we_have_not_is_refused_with_the_reason(theirs, name, reason):
     theirs["Loss"]["Train"].append({name: {"weight": 1.0}})

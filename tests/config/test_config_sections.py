@@ -193,7 +193,7 @@ def test_keys_that_ask_for_nothing_pass_in_silence(ours, keys):
 
 
 @pytest.mark.parametrize("key, value, reason", [
-    ("use_dali", True, "decoded by OpenCV"), ("use_multilabel", True, "one label or none"),
+    ("use_dali", True, "decoded by OpenCV"),
     ("eval_mode", "retrieval", "not retrieval"), ("train_mode", "progressive", "one image size"),
     ("iter_per_epoch", 100, "Global.max_steps"), ("image_channel", 4, "3 channels"),
 ])

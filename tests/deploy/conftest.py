@@ -36,6 +36,34 @@ def model_dir(network, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def attribute_dir(network, tmp_path_factory) -> Path:
+    """The same network with each of its outputs a yes or no."""
+    folder = tmp_path_factory.mktemp("attributes")
+    export_network(network, folder, (3, 24, 24), head="sigmoid")
+    post = {"MultiLabelThreshOutput": {"threshold": [0.1, 0.5, 0.5, 0.5, 0.9]}}
+    write_inference_yml(folder, "Toy", TRANSFORMS, labels=CLASSES, attributes=post)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def logits_by_hand(network):
+    """float32 [C] of an image file, by formulas of the tests' own."""
+
+    def logits(path) -> np.ndarray:
+        rgb = cv2.imread(path)[:, :, ::-1]
+        height, width = rgb.shape[:2]
+        scale = 28 / min(height, width)
+        width, height = round(width * scale), round(height * scale)
+        rgb = cv2.resize(np.ascontiguousarray(rgb), (width, height))
+        left, top = (width - 24) // 2, (height - 24) // 2
+        pixels = (rgb[top:top + 24, left:left + 24] / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
+        with paddle.no_grad():
+            return network(paddle.to_tensor(pixels.transpose(2, 0, 1)[None].astype(np.float32))).numpy()[0]
+
+    return logits
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """Five PNGs of different sizes and colours, two of them in a sub-folder, and a text file."""
     folder = tmp_path_factory.mktemp("photos")

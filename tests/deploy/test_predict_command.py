@@ -52,8 +52,8 @@ def test_the_script_runs_from_anywhere_and_loads_no_training_stack(model_dir, ph
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)
     row, code, modules = done.stdout.strip().splitlines()[-3:]
     assert json.loads(row)["file_name"].endswith("a.png") and code == "0", done.stderr
-    allowed = {"ppcls_ssld", "ppcls_ssld.errors", "ppcls_ssld.data", "ppcls_ssld.data.pixels", "deploy",
-               "deploy.predictor"}
+    allowed = {"ppcls_ssld", "ppcls_ssld.attributes", "ppcls_ssld.errors", "ppcls_ssld.registry", "ppcls_ssld.data",
+               "ppcls_ssld.data.pixels", "deploy", "deploy.predictor"}
     loaded = {m.strip("'[] ") for m in modules.split(",")}
     assert {m for m in loaded - allowed if not m.startswith("ppcls_ssld.inference")} == set()
     assert "ppcls_ssld.inference.engine" in loaded

@@ -80,3 +80,14 @@ def test_two_processes_learn_from_stored_answers_what_one_does(tree, tmp_path):
     launch("train", two, tmp_path)
     for a, b in zip(rows(one.output_dir), rows(one.output_dir + "_two"), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+
+
+def test_two_processes_count_several_labels_an_image_as_one_does(pulc, tmp_path):
+    result = run(changed(pulc, Global__max_steps=3))
+    want = rows(result.output_dir, "eval")[-1]
+    tree = changed(pulc, DataLoader__Eval__sampler__batch_size=5)
+    out = launch("eval", tree, tmp_path, "-o", f"Global.pretrained_model={result.student_weights}", "--json")
+    found = json.loads(re.search(r"\{.*\}", out)[0])
+    assert {key: want[key] for key in found if key not in ("loss", "skipped")} == \
+        {key: value for key, value in found.items() if key not in ("loss", "skipped")}
+    assert found["loss"] == pytest.approx(want["loss"], rel=1e-4)

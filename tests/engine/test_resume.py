@@ -33,7 +33,7 @@ def test_cut_in_mid_epoch_and_resumed_equals_unbroken(tree, monkeypatch, variant
     assert rows(resumed.output_dir) == rows(whole.output_dir)
     assert rows(resumed.output_dir, "eval") == rows(whole.output_dir, "eval")
     assert same_arrays(student(resumed.output_dir, 10), student(whole.output_dir, 10))
-    assert (resumed.best_top1, resumed.last_top1) == (whole.best_top1, whole.last_top1)
+    assert (resumed.best, resumed.last) == (whole.best, whole.last)
 
 
 def test_resuming_under_another_teacher_keeps_the_optimisers_state(tree):
@@ -93,6 +93,17 @@ def test_optimiser_tensors_keep_their_names_through_a_checkpoint(tmp_path):
     _, _, optimizer = load_checkpoint(folder)
     assert optimizer["master_weights"]["weight"].name == "weight_fp32_master_0"
     assert optimizer["master_weights"]["weight"].tolist() == [1.0, 2.0]
+
+
+def test_a_checkpoint_from_when_accuracy_was_top1_alone_is_read(tmp_path):
+    linear = paddle.nn.Linear(2, 2)
+    optimizer = paddle.optimizer.Momentum(parameters=linear.parameters())
+    state = TrainState(step=3, best=0.5, last=0.25)
+    folder = save_checkpoint(str(tmp_path), {"student": linear.state_dict()}, optimizer, state, 1)
+    text = (folder / "state.json").read_text()
+    (folder / "state.json").write_text(text.replace('"best"', '"best_top1"').replace('"last"', '"last_top1"'))
+    state, _, _ = load_checkpoint(folder)
+    assert (state.step, state.best, state.last) == (3, 0.5, 0.25)
 
 
 def test_resume_says_what_changed(tree, capsys):

@@ -159,7 +159,7 @@ def test_metrics_on_a_full_disk_are_told_in_one_sentence(tree, tmp_path):
         log._metrics.close()
         log._metrics = open("/dev/full", "w", buffering=1)
         with pytest.raises(CheckpointError, match="metrics.jsonl: could not be written"):
-            log.eval_row({"step": 1, "weights": "student", "images": 1, "top1": 1.0})
+            log.eval_row({"step": 1, "weights": "student", "images": 1}, {"top1": 1.0})
         log._metrics = open("/dev/null", "w")
 
 

@@ -32,6 +32,20 @@ def test_the_layout_is_the_one_that_paddleclas_writes(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["inference.yml"]
 
 
+@pytest.mark.parametrize("entry, labels, written", [
+    ({"MultiLabelThreshOutput": {"threshold": 0.4}}, ["hat", "bag"],
+     {"MultiLabelThreshOutput": {"threshold": 0.4, "label_list": ["hat", "bag"]}}),
+    ({"MultiLabelThreshOutput": MappingProxyType({"threshold": (0.4, 0.6)})}, [],
+     {"MultiLabelThreshOutput": {"threshold": [0.4, 0.6]}}),
+    ({"VehicleAttribute": {"color_threshold": 0.4}}, [],
+     {"main_indicator": "VehicleAttribute", "VehicleAttribute": {"color_threshold": 0.4}}),
+])
+def test_attributes_stand_in_place_of_the_top_classes(entry, labels, written, tmp_path):
+    path = write_inference_yml(tmp_path, "m", TRANSFORMS, 5, labels, entry)
+    assert yaml.safe_load(path.read_text())["PostProcess"] == written
+    assert "label_list" not in next(iter(entry.values()))
+
+
 def test_names_in_any_script_survive(tmp_path):
     names = ["丁鱥", "no", "1e3"]
     path = write_inference_yml(tmp_path, "m", TRANSFORMS, 1, names)

@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", writable_formats())
 def test_every_format_gives_the_eager_networks_logits(kind, make_toy, eager, images, tmp_path):
     network = make_toy()
-    files = export_network(network, tmp_path, SHAPE, kind, probabilities=False)
+    files = export_network(network, tmp_path, SHAPE, kind, head=None)
     assert [p.name for p in files.programs] == [f"inference.{kind}"]
     expected = eager(network, images)
     assert np.abs(InferenceEngine(tmp_path)(images) - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -39,6 +39,14 @@ def test_an_export_ends_in_softmax_as_paddleclas_does_and_has_every_format(make_
     np.testing.assert_allclose(InferenceEngine(tmp_path)(images), softmax(eager(network, images)), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", writable_formats())
+def test_an_export_for_several_labels_ends_in_sigmoid(kind, make_toy, eager, images, tmp_path):
+    network = make_toy()
+    export_network(network, tmp_path, SHAPE, kind, head="sigmoid")
+    expected = 1 / (1 + np.exp(-eager(network, images)))
+    np.testing.assert_allclose(InferenceEngine(tmp_path)(images), expected, rtol=1e-4, atol=1e-7)
+
+
 def test_the_batch_size_is_free(make_toy, images, tmp_path):
     export_network(make_toy(), tmp_path, SHAPE)
     engine = InferenceEngine(tmp_path)
@@ -49,7 +57,7 @@ def test_the_batch_size_is_free(make_toy, images, tmp_path):
 
 def test_taps_are_left_out(make_toy, eager, images, tmp_path):
     network = make_toy(taps=True)
-    export_network(network, tmp_path, SHAPE, probabilities=False)
+    export_network(network, tmp_path, SHAPE, head=None)
     np.testing.assert_allclose(InferenceEngine(tmp_path)(images), eager(network, images), rtol=1e-4, atol=1e-4)
 
 
@@ -83,10 +91,10 @@ def test_random_numbers_and_parameter_names_go_on_as_without_an_export(make_toy,
 
 
 def test_a_second_export_replaces_the_first_and_leaves_no_program_that_does_not_fit(make_toy, eager, images, tmp_path):
-    export_network(make_toy(seed=1), tmp_path, SHAPE, probabilities=False)
+    export_network(make_toy(seed=1), tmp_path, SHAPE, head=None)
     (tmp_path / "notes.txt").write_text("mine")
     network = make_toy(seed=2)
-    export_network(network, tmp_path, SHAPE, "pdmodel", probabilities=False)
+    export_network(network, tmp_path, SHAPE, "pdmodel", head=None)
     names = {p.name for p in tmp_path.iterdir()}
     assert {"inference.pdmodel", "inference.pdiparams", "notes.txt"} <= names
     assert names <= {"inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info", "notes.txt"}
@@ -153,7 +161,7 @@ def test_training_branches_are_folded_in_the_export_alone(images, tmp_path):
 
     network = paddle.nn.Sequential(Branches(), paddle.nn.AdaptiveAvgPool2D(1), paddle.nn.Flatten())
     expected = network(paddle.to_tensor(images)).numpy()
-    files = export_network(network, tmp_path, SHAPE, probabilities=False)
+    files = export_network(network, tmp_path, SHAPE, head=None)
     np.testing.assert_allclose(InferenceEngine(tmp_path)(images), expected, rtol=1e-4, atol=1e-6)
     assert not network[0].is_repped
     assert files.params.stat().st_size < 2 * 4 * 4 * 3 * 9  # bytes: less than both branches' kernels
@@ -195,7 +203,7 @@ class Operators(paddle.nn.Layer):
 def test_every_operator_that_legacy_programs_are_taught_gives_the_eager_numbers(kind, eager, images, tmp_path):
     network = Operators()
     expected = eager(network, images)
-    export_network(network, tmp_path, SHAPE, kind, probabilities=False)
+    export_network(network, tmp_path, SHAPE, kind, head=None)
     np.testing.assert_allclose(InferenceEngine(tmp_path)(images), expected, rtol=1e-5, atol=1e-5)
     assert expected.shape[1] > 48 * (len(UNARY) + len(BINARY))
 
@@ -207,7 +215,7 @@ def test_a_network_beyond_legacy_programs_is_exported_as_json_and_said_to_be(ima
             return paddle.cosh(super().forward(images.mean([2, 3])))
 
     network = Hyperbolic(3, 5)
-    files = export_network(network, tmp_path, SHAPE, probabilities=False)
+    files = export_network(network, tmp_path, SHAPE, head=None)
     assert [p.name for p in files.programs] == ["inference.json"] and "cosh" in files.left_out[0]
     np.testing.assert_allclose(InferenceEngine(tmp_path)(images), eager(network, images), rtol=1e-5)
     with pytest.raises(ConfigError, match="cosh.*use the json format"):
@@ -218,7 +226,7 @@ def test_a_program_that_onednn_cannot_run_is_run_without_it(images, eager, tmp_p
     """Paddle 3.3.1: up-sampling by a factor in a .json program, as in HRNet, raises NotImplementedError at run."""
     network = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3, stride=2), paddle.nn.Upsample(scale_factor=2.0),
                                    paddle.nn.AdaptiveAvgPool2D(1), paddle.nn.Flatten())
-    export_network(network, tmp_path, SHAPE, writable_formats()[0], probabilities=False)
+    export_network(network, tmp_path, SHAPE, writable_formats()[0], head=None)
     engine = InferenceEngine(tmp_path)
     np.testing.assert_allclose(engine(images), eager(network, images), rtol=1e-4, atol=1e-6)
     assert engine.backend.split(", ")[1] in ("oneDNN", "plain")

@@ -190,7 +190,8 @@ def test_unlabelled_halves_of_mixed_samples_contribute_nothing():
 
 
 @pytest.mark.parametrize("name, arguments, message", [
-    ("DistillationDMLLoss", {**PAIRS, "weight_ratio": True}, "multi-label"),
+    ("DistillationMultiLabelLoss", {"model_names": "Student"}, "expected a list"),
+    ("MultiLabelLoss", {"epsilon": 1.0}, "epsilon"),
     ("DistillationDMLLoss", {**PAIRS, "act": "tanh"}, "act: expected one of softmax, sigmoid, None, found 'tanh'"),
     ("DistillationDMLLoss", {"model_name_pairs": []}, r"\[\[Student, Teacher\]\], found \[\]"),
     ("DistillationDMLLoss", {"model_name_pairs": ["Student", "Teacher"]}, r"\[\[Student, Teacher\]\], found"),

@@ -83,7 +83,7 @@ def read(tables_dir: Path, results_dir: Path) -> tuple[list[Table], list[str]]:
     ConfigError names the file of a table that cannot be read.
     """
     found, problems = _results(results_dir)
-    every = {table: dict(rows) for table, rows in found.items()}
+    every = {table: {row: dict(results) for row, results in rows.items()} for table, rows in found.items()}
     tables = []
     for path in sorted(tables_dir.glob("*.yaml")):
         results, others = _of_this_table(path, found.pop(path.stem, {}), every)
@@ -93,7 +93,7 @@ def read(tables_dir: Path, results_dir: Path) -> tuple[list[Table], list[str]]:
                      for row in sorted(results.keys() - {row.name for row in tables[-1].rows})]
     problems += [f"results of table '{name}' ({', '.join(sorted(rows))}) are not shown: {tables_dir.name}/{name}.yaml does "
                  "not exist" for name, rows in sorted(found.items())]
-    return sorted(tables, key=lambda table: not any(row.results for row in table.rows)), problems
+    return sorted(tables, key=lambda table: not any(row.results for row in table.rows)), list(dict.fromkeys(problems))
 
 
 def _results(folder: Path) -> tuple[dict[str, dict[str, dict[int, dict]]], list[str]]:
@@ -125,16 +125,19 @@ def _of_this_table(path: Path, results: dict[str, dict[int, dict]], every: dict[
     if path.stem == "released":
         return results, []
     asked = {row.row: row for row in load_table(path).rows}
+    problems = []
     for row in asked.values():
         table, name = home(path.stem, row)
-        if row.same_as and name in every.get(table, {}):
-            results[row.row] = dict(every[table][name])
-    problems = []
+        if row.same_as:
+            problems += [f"{path.stem}/{row.row}_seed{seed}.json is left out: the row's result is that of {row.same_as}"
+                         for seed in results.pop(row.row, ())]
+            results[row.row] = dict(every.get(table, {}).get(name, {}))
     for name in results.keys() & asked.keys():
+        table, trained = home(path.stem, asked[name])
         for seed, result in list(results[name].items()):
             if different := foreign(result, asked[name]):
                 del results[name][seed]
-                problems.append(f"{path.stem}/{name}_seed{seed}.json is left out: it is of other {', '.join(different)} than the "
+                problems.append(f"{table}/{trained}_seed{seed}.json is left out: it is of other {', '.join(different)} than the "
                                 "table asks for now")
     return results, sorted(problems)
 

@@ -92,17 +92,12 @@ def load_table(path: Path) -> Table:
     if "like" in tree:
         other = load_table(path.with_name(f"{tree['like']}.yaml"))
         tree = {"inputs": other.inputs, "prepare": other.prepare, "seeds": other.seeds, **tree}
-    shared = {"set": tree.get("set", {}), **({"batch": tree["batch"]} if "batch" in tree else {})}
     rows = []
     for i, entry in enumerate(tree.pop("rows", None) or ()):
         where = f"{path.name}: rows.{i}"
         if not isinstance(entry, Mapping):
             raise ConfigError(f"{where}: expected row, what, config ..., found {entry!r}")
-        own = entry.get("set") or {}
-        if "same_as" in entry:
-            rows.append(_made(Row, {**_other_row(entry, path, where), **entry}, where))
-        else:
-            rows.append(_made(Row, {**shared, **entry, "set": {**shared["set"], **own}}, where))
+        rows.append(_made(Row, _other_row(entry, path, where) if "same_as" in entry else _with_shared(entry, tree), where))
     table = _made(Table, {"name": path.stem, "rows": tuple(rows), **tree}, path.name)
     _check(table, path.name)
     return table
@@ -133,19 +128,27 @@ def digest(tree: Any) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _with_shared(entry: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with what its table says for all; its own values go on top."""
+    shared = {"batch": tree["batch"]} if "batch" in tree else {}
+    return {**shared, **entry, "set": {**tree.get("set", {}), **(entry.get("set") or {})}}
+
+
 def _other_row(entry: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
-    """What a row takes from the one that it is the same as."""
+    """A row that is the same as another table's, with what it takes from there."""
     if extra := sorted(set(entry) - {"row", "what", "same_as", "expected"}):
         raise ConfigError(f"{where}: same_as goes without {', '.join(extra)}, which the other row says")
     name, _, row = str(entry["same_as"]).partition(":")
-    beside = path.with_name(f"{name}.yaml")
-    found = {other.row: other for other in load_table(beside).rows} if row and beside != path else {}
-    if row not in found or found[row].same_as or found[row].teacher:
+    beside = path.parent / f"{name}.yaml"
+    tree = _read(beside) if beside.parent == path.parent and beside != path and beside.is_file() else {}
+    other = next((other for other in tree.get("rows") or () if other.get("row") == row), {})
+    if "config" not in other or "teacher" in other:
         raise ConfigError(f"{where}: same_as: expected TABLE:ROW, a row of another table, trained there and without a row for "
                           f"its teacher; found {entry['same_as']!r}")
-    other = found[row]
-    init = f"{name}:{other.init}" if other.init and ":" not in other.init else other.init
-    return {"config": other.config, "set": other.set, "init": init, "targets": other.targets, "batch": other.batch}
+    other = _with_shared(other, tree)
+    init = other.get("init")
+    return {**{key: other[key] for key in ("config", "set", "targets", "batch") if key in other},
+            "init": f"{name}:{init}" if init and ":" not in init else init, **entry}
 
 
 def _read(path: Path) -> dict[str, Any]:

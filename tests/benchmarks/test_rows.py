@@ -107,10 +107,26 @@ def test_a_row_of_two_tables_has_one_run_and_one_result(tmp_path):
     assert one.rows[1].top1 == two.rows[0].top1 == {0: 0.5} and not problems
     assert two.rows[0].what == "again; the run of one:b"
     assert not (tmp_path / "two").exists()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "c_seed0.json").write_text(json.dumps({**result, "table": "two", "row": "c", "top1": 0.9}))
+    (tmp_path / "one" / "b_seed0.json").write_text(json.dumps({**result, "resolved": "another"}))
+    tables, problems = read(tmp_path, tmp_path)
+    assert not any(row.results for table in tables for row in table.rows)
+    assert problems == ["one/b_seed0.json is left out: it is of other resolved than the table asks for now",
+                        "two/c_seed0.json is left out: the row's result is that of one:b"]
+
+    trees["one"].append({"row": "d", "what": "of a table that points back", "same_as": "two:a"})
+    trees["two"][1].pop("init")
+    for name, rows in trees.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"title": name, "rows": rows}))
+    assert load_table(tmp_path / "one.yaml").row("d").config == first["config"]
 
     for entry, words in (({"row": "c", "what": "w", "same_as": "one:z"}, "found 'one:z'"),
                          ({"row": "c", "what": "w", "same_as": "two:a"}, "a row of another table"),
                          ({"row": "c", "what": "w", "same_as": "b"}, "expected TABLE:ROW"),
+                         ({"row": "c", "what": "w", "same_as": "three:b"}, "rows.0: same_as.* found 'three:b'"),
+                         ({"row": "c", "what": "w", "same_as": "../x/one:b"}, "rows.0: same_as"),
+                         ({"row": "c", "what": "w", "same_as": "one:d"}, "trained there"),
                          ({"row": "c", "what": "w", "same_as": "one:b", "batch": 1}, "goes without batch")):
         (tmp_path / "two.yaml").write_text(yaml.safe_dump({"title": "two", "rows": [entry]}))
         with pytest.raises(ConfigError, match=words):

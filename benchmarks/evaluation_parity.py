@@ -98,7 +98,7 @@ def ours(config: RunConfig, weights: Path, engine: str) -> tuple[np.ndarray, lis
         logits.append(logits_of(network(images)).numpy())
         return logits[-1]
 
-    top1 = score(forward, eval_reader(config), config).top1
+    top1 = score(forward, eval_reader(config), config).accuracy["top1"]
     return np.concatenate(logits), inputs, top1
 
 

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import numpy as np
 import yaml
 
-from ppcls_ssld.attributes import GENERIC, NAMED, Attributes, attributes_of
+from ppcls_ssld.attributes import GENERIC, NAMED, Attributes, attributes_of, label_list
 from ppcls_ssld.data.pixels import pipeline, read
 from ppcls_ssld.errors import ConfigError, DataError
 from ppcls_ssld.inference import InferenceEngine
@@ -144,21 +144,28 @@ class InferenceYml:
 
 
 def read_inference_yml(model_dir: str | os.PathLike) -> InferenceYml:
-    """The folder's inference.yml; ConfigError when it does not say how images are prepared, or says it wrongly."""
+    """The folder's inference.yml; ConfigError when it does not say how images are prepared, or says it wrongly.
+
+    Of several sections of PostProcess, the one that its `main_indicator` names says what the outputs are; without one,
+    those of attributes go before Topk.
+    """
     path = Path(model_dir) / "inference.yml"
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         transform_ops = list(tree["PreProcess"]["transform_ops"])
         sections = tree.get("PostProcess") or {}
         post = sections.get("Topk") or {}
-        attributes = [attributes_of(name, sections[name] or {}) for name in (*NAMED, GENERIC) if name in sections]
-        return InferenceYml(transform_ops, int(post.get("topk", 5)), tuple(map(str, post.get("label_list") or ())),
-                            attributes[0] if attributes else None)
+        kinds = [name for name in (*NAMED, GENERIC) if name in sections]
+        main = sections.get("main_indicator")
+        if main in sections:
+            kinds = [main] if main in kinds else []
+        return InferenceYml(transform_ops, int(post.get("topk", 5)), label_list(post),
+                            attributes_of(kinds[0], sections[kinds[0]] or {}) if kinds else None)
     except ConfigError as e:
         raise ConfigError(f"{path}: PostProcess: {e}") from e
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read ({e.strerror}); it holds the preprocessing that belongs to the "
                           f"network and is written by tools/export_model.py") from e
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as e:
-        raise ConfigError(f"{path}: expected PreProcess.transform_ops (a list) and PostProcess.Topk; "
-                          f"found {type(e).__name__}: {e}") from e
+        raise ConfigError(f"{path}: expected PreProcess.transform_ops (a list) and PostProcess with Topk or a section "
+                          f"of attributes ({', '.join((*NAMED, GENERIC))}); found {type(e).__name__}: {e}") from e

@@ -55,6 +55,15 @@ NAMED: dict[str, _Named] = {
 }
 
 
+def label_list(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in the `label_list` of an entry of a `PostProcess` section; empty without one. ConfigError when it is no
+    list of names."""
+    names = arguments.get("label_list") or ()
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, (str, int, float)) for name in names):
+        raise ConfigError(f"label_list: expected a list of names, one for each output in its order, found {names!r:.80}")
+    return tuple(map(str, names))
+
+
 def attributes_of(name: str, arguments: Mapping[str, Any]) -> Attributes:
     """What an entry of a `PostProcess` section asks for: GENERIC {threshold, label_list}, or a set of NAMED with its
     thresholds. ConfigError for another name or argument, or a threshold that is no probability.
@@ -70,7 +79,7 @@ def attributes_of(name: str, arguments: Mapping[str, Any]) -> Attributes:
     if name == GENERIC:
         threshold = arguments.get("threshold", THRESHOLD)
         thresholds = list(threshold) if isinstance(threshold, (list, tuple)) else [threshold]
-        names = arguments.get("label_list") or ()
+        names = label_list(arguments)
     else:
         names = NAMED[name].names
         thresholds = [THRESHOLD] * len(names)
@@ -80,4 +89,4 @@ def attributes_of(name: str, arguments: Mapping[str, Any]) -> Attributes:
     for threshold in thresholds or [None]:
         if type(threshold) not in (int, float) or not 0 <= threshold <= 1:
             raise ConfigError(f"{name}: a threshold is a probability from 0 to 1, found {threshold!r}")
-    return Attributes(tuple(map(float, thresholds)), tuple(map(str, names)))
+    return Attributes(tuple(map(float, thresholds)), names)

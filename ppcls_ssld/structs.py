@@ -12,20 +12,6 @@ UNLABELLED = -1
 
 
 @dataclass(frozen=True)
-class ImageRecord:
-    """One image of a source, before it is read.
-
-    path: file on disk. label: class id or UNLABELLED. sample_id: stable, unique over all sources of a reader
-    (source offset + line number). source: index of its source in the reader.
-    """
-
-    path: str
-    label: int
-    sample_id: int
-    source: int
-
-
-@dataclass(frozen=True)
 class Normalization:
     """What is left to do with uint8 images: (image * scale - mean) / std per channel, in float32."""
 

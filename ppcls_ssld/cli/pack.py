@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder of the shards and list.txt, or "
                         "that of a run to go on with")
     parser.add_argument("--root", metavar="DIR", help="folder of a list's relative paths; default: the list's own")
-    parser.add_argument("--delimiter", default=" ", help="between path and label of a list; default: a space")
+    parser.add_argument("--delimiter", help="between path and label of a list; default: a space or a tab")
     parser.add_argument("--labels", choices=("auto", "none", "folders"), default="auto", help="auto: those of a list "
                         "that has them; none: drop them; folders: each folder right below PATH is a class")
     parser.add_argument("--short-side", type=int, default=256, metavar="PX", help="of the packed images, never "

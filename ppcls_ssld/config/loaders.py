@@ -13,7 +13,6 @@ from typing import Any
 
 from ..registry import nearest
 from .check import Section, fail
-from .limits import LIMITS
 from .paddleclas import DATASETS
 from .schema import DataConfig, LoaderConfig, SourceConfig
 
@@ -68,7 +67,7 @@ def _paddleclas_form(part: Section, mode: str, multilabel: bool) -> dict[str, An
                                  "batch is drawn alike and has one size; several lists with set shares: `sources`")
     source = SourceConfig(mode.lower(), list=dataset.required("cls_label_path", str),
                           root=dataset.value("image_root", str, SourceConfig.root),
-                          delimiter=_delimiter(dataset, multilabel))
+                          **dataset.fields(SourceConfig, "delimiter"))
     values = {"sources": (source,), **dataset.fields(LoaderConfig, "transform_ops", "batch_transform_ops"),
               **sampler.fields(LoaderConfig, "batch_size", "shuffle", "drop_last"),
               **loader.fields(LoaderConfig, "num_workers", "use_shared_memory", "prefetch_factor"),
@@ -78,16 +77,11 @@ def _paddleclas_form(part: Section, mode: str, multilabel: bool) -> dict[str, An
     return values
 
 
-def _delimiter(section: Section, multilabel: bool) -> str:
-    return section.value("delimiter", str, "\t" if multilabel else SourceConfig.delimiter,
-                         LIMITS[SourceConfig]["delimiter"])
-
-
 def _sources(part: Section, multilabel: bool) -> tuple[SourceConfig, ...]:
     sources = []
     for path, item in part.items("sources"):
         section = Section(item, path, part.notices)
-        sources.append(SourceConfig(**section.fields(SourceConfig) | {"delimiter": _delimiter(section, multilabel)}))
+        sources.append(SourceConfig(**section.fields(SourceConfig)))
         section.done()
         if (sources[-1].list is None) == (sources[-1].folder is None):
             fail(path, f"source '{sources[-1].name}' needs either `list` or `folder`")

@@ -102,7 +102,8 @@ class OptimizerConfig:
 class SourceConfig:
     """One named source of images: a list, or a folder.
 
-    list: text file, `path` or `path<delimiter>label` a line, paths relative to `root`.
+    list: text file, `path` or `path<delimiter>label` a line, paths relative to `root`. delimiter: None for a space, with
+    several labels an image a tab; behind the path of an unlabelled image either.
     folder: a folder tree of images; with labelled=True each sub-folder is a class, in sorted order.
     weights: text file, one number >= 0 a line, for each image of `list` how often a pass visits it, on average.
     """
@@ -113,7 +114,7 @@ class SourceConfig:
     root: str = "."
     labelled: bool = True
     ratio: float | None = None  # share of each batch; None for all sources = proportional to their sizes
-    delimiter: str = " "
+    delimiter: str | None = None
     weights: str | None = None
 
 
@@ -154,7 +155,7 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class MetricConfig:
-    topk: tuple[int, ...] = (1, 5)
+    topk: tuple[int, ...] = (1, 5)  # top-1 is counted in any case: it chooses the best model
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,9 @@ def _read_infer(section: Section, arch: ArchConfig, use_multilabel: bool) -> Inf
     values = section.fields(InferConfig, "transforms", "infer_imgs", "batch_size", "topk", "class_id_map_file")
     post = section.section("PostProcess", "PostProcess")
     if use_multilabel:
+        if "topk" in values:
+            fail(section.at("topk"), "is for classes that exclude each other, and Global.use_multilabel is true; every "
+                                     "attribute is answered, leave it out")
         values["attributes"] = _read_attributes(post, arch.class_num, values)
     elif section.has("PostProcess"):
         name = post.required("name", str)

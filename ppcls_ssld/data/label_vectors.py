@@ -13,7 +13,7 @@ import numpy as np
 from ..structs import UNLABELLED
 
 NO_VECTOR = -128  # fills the row of a line without one
-_WHOLE_NUMBERS = re.compile(rb"\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)*")
+_WHOLE_NUMBERS = re.compile(rb" *[+-]?\d{1,9} *(, *[+-]?\d{1,9} *)*")
 _LABELS = {b"1": 1, b"+1": 1, b"0": 0, b"-1": UNLABELLED}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config.schema import SourceConfig
 from ..errors import ConfigError, DataError
-from ..structs import UNLABELLED, ImageRecord
+from ..structs import UNLABELLED
 from .label_vectors import NO_VECTOR, are_labels, label_vectors
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")  # in any case
@@ -47,10 +47,6 @@ class ImageList:
     def path(self, index: int) -> str:
         start = int(self.starts[index])
         return os.path.join(self.root, os.fsdecode(self.buffer[start:start + int(self.lengths[index])]))
-
-    def record(self, index: int, source: int, offset: int) -> ImageRecord:
-        """Of an image with one label or none. offset: number of images in the sources before this one."""
-        return ImageRecord(self.path(index), int(self.labels[index]), offset + index, source)
 
 
 def read_source(source: SourceConfig, class_num: int, where: str = "DataLoader", multilabel: bool = False) -> ImageList:
@@ -102,11 +98,13 @@ def read_weights(source: SourceConfig, count: int) -> np.ndarray:
 def read_list(source: SourceConfig, class_num: int, multilabel: bool = False) -> ImageList:
     """ImageList of a text file, `path<delimiter>label` a line; a path may contain the delimiter.
 
-    multilabel: class_num labels a line, such as `a.jpg<delimiter>1,0,-1`. Of an unlabelled source a whole number (with
-    multilabel any number of them) after the last delimiter is dropped. DataError names file and line.
+    multilabel: class_num labels a line, such as `a.jpg<delimiter>1,0,-1`. Of an unlabelled source a whole number, or
+    several with commas between them, behind the last delimiter is dropped. DataError names file and line.
     """
+    if source.delimiter is None and source.labelled:
+        source = replace(source, delimiter="\t" if multilabel else " ")
     path, delimiter = source.list, source.delimiter
-    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in "\r\n":
+    if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in "\r\n"):
         raise ConfigError(f"source '{source.name}': expected a delimiter of one ASCII character, found {delimiter!r}")
     try:
         with open(path, "rb") as file:
@@ -120,7 +118,7 @@ def read_list(source: SourceConfig, class_num: int, multilabel: bool = False) ->
         end = end or len(buffer)
         chunk = np.frombuffer(buffer, np.uint8, end - position, position)
         _check_utf8(buffer, position, end, path, line)
-        starts, lengths, labels, lines = _parse(chunk, ord(delimiter), source.labelled,
+        starts, lengths, labels, lines = _parse(chunk, (delimiter or "\t ").encode(), source.labelled,
                                                 class_num if multilabel else None)
         if source.labelled:
             check = _check_vectors if multilabel else _check_labels
@@ -143,10 +141,10 @@ def _nothing_known(images: int, class_num: int) -> np.ndarray:
 _MISSING, _MALFORMED = -(2**31), -(2**31) + 1  # in place of a label: no delimiter; no whole number
 
 
-def _parse(chunk: np.ndarray, delimiter: int, labelled: bool, several: int | None) -> tuple[np.ndarray, ...]:
+def _parse(chunk: np.ndarray, delimiters: bytes, labelled: bool, several: int | None) -> tuple[np.ndarray, ...]:
     """Lines of uint8 text -> starts, lengths, labels and line numbers (from 0), blank lines left out.
 
-    several: how many labels a line has, where it is not one class id.
+    delimiters: one, of unlabelled lines any. several: how many labels a line has, where it is not one class id.
     """
     newlines = np.flatnonzero(chunk == 10)
     starts = np.concatenate([[0], newlines + 1])
@@ -155,19 +153,43 @@ def _parse(chunk: np.ndarray, delimiter: int, labelled: bool, several: int | Non
     lines = np.flatnonzero(ends > starts)
     starts, ends = starts[lines], ends[lines]
 
-    delimiters = np.concatenate([[-1], np.flatnonzero(chunk == delimiter)])
-    cut = delimiters[np.searchsorted(delimiters, ends) - 1]
-    if several is None:
-        labels = np.where(cut > starts, _whole_numbers(chunk, cut + 1, ends), _MISSING).astype(np.int32)
-        found = labels > _MALFORMED
-    else:
-        texts = [bytes(chunk[a:b]) for a, b in zip(np.where(cut > starts, cut + 1, ends).tolist(), ends.tolist())]
-        labels = label_vectors(texts, several) if labelled else np.zeros(len(texts), np.int32)
-        found = are_labels(texts)
-    starts, ends = _strip(chunk, starts, np.where(found, cut, ends))
     if not labelled:
-        labels = np.full_like(labels, UNLABELLED)
+        cut = _before_labels(chunk, starts, ends, delimiters)
+        labels = np.full(len(starts), UNLABELLED, np.int32)
+    else:
+        cut = _last(chunk, delimiters[0], ends)
+        if several is None:
+            labels = np.where(cut > starts, _whole_numbers(chunk, cut + 1, ends), _MISSING).astype(np.int32)
+        else:
+            labels = label_vectors(_texts(chunk, np.where(cut > starts, cut + 1, ends), ends), several)
+        cut = np.where(cut > starts, cut, ends)
+    starts, ends = _strip(chunk, starts, cut)
     return starts, (ends - starts).astype(np.int32), labels, lines
+
+
+def _before_labels(chunk: np.ndarray, starts: np.ndarray, ends: np.ndarray, delimiters: bytes) -> np.ndarray:
+    """Where the whole numbers at the end of each line begin, at the first delimiter that has only them behind it; the
+    line's end where there are none."""
+    cuts = ends.copy()
+    # Few lines of paths alone end so, and only these are looked at further.
+    digit = (chunk[ends - 1] >= ord("0")) & (chunk[ends - 1] <= ord("9"))
+    for delimiter in delimiters:
+        cut = _last(chunk, delimiter, ends)
+        rows = np.flatnonzero(digit & (cuts == ends) & (cut > starts))
+        labels = _whole_numbers(chunk, cut[rows] + 1, ends[rows]) > _MALFORMED
+        labels[~labels] = are_labels(_texts(chunk, cut[rows[~labels]] + 1, ends[rows[~labels]]))
+        cuts[rows[labels]] = cut[rows[labels]]
+    return cuts
+
+
+def _last(chunk: np.ndarray, delimiter: int, ends: np.ndarray) -> np.ndarray:
+    """Index of the last delimiter before each end, be it on another line; -1 where there is none."""
+    places = np.concatenate([[-1], np.flatnonzero(chunk == delimiter)])
+    return places[np.searchsorted(places, ends) - 1]
+
+
+def _texts(chunk: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
+    return [bytes(chunk[a:b]) for a, b in zip(starts.tolist(), ends.tolist())]
 
 
 def _strip(chunk: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

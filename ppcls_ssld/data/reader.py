@@ -27,8 +27,8 @@ class TrainReader:
     """Micro-batches of one rank, for ever; batch m is the same whenever, and with however many workers, it is read.
 
     Images are uint8, to be normalised on the device, unless transforms or Mixup make floats of them.
-    multilabel: an image has class_num labels, see Batch. yes_share: float32 [class_num], how often each of them is yes
-    among the images of which it is known; None without multilabel.
+    multilabel: an image has class_num labels, see Batch. known: int64 [2, class_num], images whose label is known to be
+    no, and yes; yes_share: float32 [class_num], the share of yes among them. Both None without multilabel.
     stored: views and a teacher's answers to use instead of drawing. lists: of the sources, in the config's order. sizes:
     their lengths. skipped: path -> times, of the corrupt images that this process left out (on_corrupt: skip); the batch
     is smaller by them, nothing takes their place.
@@ -38,7 +38,8 @@ class TrainReader:
                  where: str = "DataLoader.Train", stored: Views | None = None, multilabel: bool = False):
         self._config, self._where, self._world = config, where, world
         self.lists, self._assembler = _open(config, class_num, seed, where, stored=stored, multilabel=multilabel)
-        self.yes_share = yes_share(known_counts(images.labels for images in self.lists)) if multilabel else None
+        self.known = known_counts(images.labels for images in self.lists) if multilabel else None
+        self.yes_share = yes_share(self.known) if multilabel else None
         self.sizes = tuple(len(images) for images in self.lists)
         self.skipped: Counter[str] = Counter()
         names, ratios = [s.name for s in config.sources], [s.ratio for s in config.sources]

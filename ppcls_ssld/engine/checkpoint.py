@@ -31,7 +31,7 @@ class TrainState:
     """Where a run is. Saved beside the arrays as JSON.
 
     step: optimiser steps done. epoch: epochs done. best: accuracy (EvalResult.main) of all evaluations so far, None
-    before the first.
+    before the first; last: of the last one. metric: its name (EvalResult.name).
     global_batch: images per optimiser step over all ranks. scaler: AMP loss scaling. skipped: corrupt images left out,
     path -> times, over all ranks. sizes: images per training source. targets: digest of the stored targets' header, None
     with a teacher at work. config: the resolved tree.
@@ -42,6 +42,7 @@ class TrainState:
     best: float | None = None
     best_step: int | None = None
     last: float | None = None
+    metric: str = "top1"  # as in checkpoints that do not say
     global_batch: int = 0
     seed: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)

@@ -14,9 +14,10 @@ from ..config.schema import RunConfig
 from ..data import EvalReader
 from ..errors import ConfigError, DataError
 from ..loss import CombinedLoss, Labels, labelled_mask
-from ..metric import AttributeAccuracy, TopkAccuracy
+from ..metric import NOTHING_TO_COUNT, AttributeAccuracy, TopkAccuracy, countable
 from ..structs import Batch
 
+SHOWN = {"top1": "top-1", "ma": "ma"}  # `main_metric` as a person reads it
 Forward = Callable[[Batch], np.ndarray]  # batch of N images -> logits float32 [N, C]
 
 
@@ -34,13 +35,9 @@ class EvalResult:
     skipped: tuple[str, ...] = ()
 
     @property
-    def top1(self) -> float:
-        return self.accuracy["top1"]
-
-    @property
     def name(self) -> str:
-        """Of the number that stands for the whole and chooses the best model: ma, top1, or the first k there is."""
-        return "top1" if "top1" in self.accuracy else next(iter(self.accuracy))
+        """Of the number that stands for the whole and chooses the best model, see `main_metric`."""
+        return "ma" if "ma" in self.accuracy else "top1"
 
     @property
     def main(self) -> float:
@@ -48,18 +45,19 @@ class EvalResult:
         return self.accuracy[self.name]
 
     def __str__(self) -> str:
-        return f"{self.label} {self.main:.2%} on {self.images} images"
+        return f"{SHOWN[self.name]} {self.main:.2%} on {self.images} images"
 
-    @property
-    def label(self) -> str:
-        """`name` as a person reads it."""
-        return f"top-{self.name[3:]}" if self.name.startswith("top") else self.name
+
+def main_metric(config: RunConfig) -> str:
+    """Name of the accuracy that chooses the best model: ma of several labels an image, else top1. Both are counted
+    whatever Metric.topk asks for."""
+    return "ma" if config.Global.use_multilabel else "top1"
 
 
 def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult:
     """Accuracy (and the mean of Loss.Eval) of whatever answers `forward`, over the reader's images on all ranks."""
     several = config.Global.use_multilabel
-    metric = AttributeAccuracy(config.Arch.class_num) if several else TopkAccuracy(config.Metric.topk)
+    metric = AttributeAccuracy(config.Arch.class_num) if several else TopkAccuracy(sorted({1, *config.Metric.topk}))
     role = config.Arch.infer_model_name
     criterion = CombinedLoss(config.Loss.Eval, "Loss.Eval", [role], role, several) if config.Loss.Eval else None
     loss_sum = np.zeros(2)  # sum of per-image losses, images
@@ -127,14 +125,13 @@ def uncounted(reader: EvalReader) -> str | None:
 
     Raises DataError when it says too little about all of them.
     """
-    if reader.known is None or (reader.known > 0).all():
+    if reader.known is None or (counted := countable(reader.known)).all():
         return None
-    left = np.flatnonzero((reader.known == 0).any(0))
-    if len(left) == reader.known.shape[1]:
-        raise DataError("DataLoader.Eval: no attribute is known to be yes in one image and no in another, so there is "
-                        "nothing to count; evaluate on a list with labels, and on enough images of it")
-    return (f"DataLoader.Eval: {len(left)} of {reader.known.shape[1]} attributes are not known to be yes in one image "
-            f"and no in another, and count nowhere: number {', '.join(map(str, left))} (from 0)")
+    if not counted.any():
+        raise DataError(f"DataLoader.Eval: {NOTHING_TO_COUNT}")
+    left = np.flatnonzero(~counted)
+    return (f"DataLoader.Eval: {len(left)} of {len(counted)} attributes are not known to be yes in one image and no in "
+            f"another, and count nowhere: number {', '.join(map(str, left))} (from 0)")
 
 
 def _mean_loss(criterion: CombinedLoss, role: str, logits: np.ndarray, batch: Batch, yes_share: np.ndarray | None,

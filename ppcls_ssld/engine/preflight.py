@@ -1,4 +1,4 @@
-"""Before the first step: does the teacher know the classes it is going to teach?"""
+"""Before the first step: are there labels for a loss that reads them, and does the teacher know what it is to teach?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,33 @@ import numpy as np
 from .. import parallel
 from ..arch import Teacher, logits_of, on_device
 from ..config.schema import RunConfig
-from ..errors import WeightsError
+from ..data import TrainReader
+from ..errors import ConfigError, WeightsError
+from ..loss import CombinedLoss
+from ..metric import countable
 from ..structs import Batch
-from .evaluate import EvalResult, eval_reader, score
+from .evaluate import SHOWN, EvalResult, eval_reader, score
+
+
+def check_labels(loss: CombinedLoss, reader: TrainReader, config: RunConfig) -> str | None:
+    """A sentence about the labels (of several an image) that a loss reads and Train never knows; None without any.
+
+    Raises ConfigError when a loss reads labels and no image of Train has a known one.
+    """
+    if not loss.needs_labels:
+        return None
+    known = any((images.labels >= 0).any() for images in reader.lists) if reader.known is None else reader.known.any()
+    if not known:
+        terms = ", ".join(term.name for term in loss.terms if term.needs_labels)
+        sources = "; ".join(f"'{source.name}' has {'labels that say nothing' if source.labelled else 'labelled: false'}"
+                            for source in config.DataLoader.Train.sources)
+        raise ConfigError(f"Loss.Train: {terms} would learn from labels, and no image of DataLoader.Train has a known "
+                          f"one ({sources}). Give a source with labels, or leave this loss out")
+    if reader.known is None or reader.known.any(0).all():
+        return None
+    never = np.flatnonzero(~reader.known.any(0))
+    return (f"DataLoader.Train: {len(never)} of {reader.known.shape[1]} attributes are known of no image, so labels "
+            f"teach nothing of them: number {', '.join(map(str, never))} (from 0)")
 
 
 def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
@@ -30,7 +54,7 @@ def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
 
     reader = eval_reader(config, limit)
     several = reader.known is not None
-    if several and not (reader.known > 0).all(0).any():
+    if several and not countable(reader.known).any():
         return None
     result = score(forward, reader, config)
     if several:
@@ -39,7 +63,7 @@ def check_teacher(teacher: Teacher, config: RunConfig) -> EvalResult | None:
         chance, bound = 1 / config.Arch.class_num, chance_bound(config.Arch.class_num, result.images)
     if result.main <= bound and not config.Global.allow_chance_teacher:
         raise WeightsError(
-            f"Arch.{teacher.role}: the teacher's {result.label} is {result.main:.2%} on {result.images} images, "
+            f"Arch.{teacher.role}: the teacher's {SHOWN[result.name]} is {result.main:.2%} on {result.images} images, "
             f"guessing gives {chance:.2%}. Its weights, its class order or its input (mean, std, size) are not "
             "those it was trained with. Check them, or set Global.allow_chance_teacher=true to go on")
     return result
@@ -57,7 +81,7 @@ def attribute_bound(known: np.ndarray) -> float:
     known: int [2, C], images whose label is known to be no, and yes. Guesses of different attributes count as
     independent, of an attribute's images too; at worst they are yes half the time.
     """
-    known = known[:, (known > 0).all(0)]
+    known = known[:, countable(known)]
     deviation = math.sqrt((1 / known).sum()) / 4 / known.shape[1]
     return min(0.5 + 3 * deviation, 1 - 0.25 / known.size / int(known.max()))
 

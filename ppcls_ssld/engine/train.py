@@ -22,7 +22,7 @@ from ..optim import build_optimizer, build_schedule, describe_rates, learning_ra
 from ..structs import Batch
 from . import preflight
 from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint
-from .evaluate import eval_reader, layer_forward, score, uncounted
+from .evaluate import SHOWN, eval_reader, layer_forward, main_metric, score, uncounted
 from .logbook import Logbook
 from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
@@ -87,6 +87,8 @@ class Run:
         self.eval_reader = eval_reader(config) if config.DataLoader.Eval and config.Global.eval_during_train else None
         if self.eval_reader and (notice := uncounted(self.eval_reader)):
             log.say(f"note: {notice}")
+        if notice := preflight.check_labels(loss, self.reader, config):
+            log.say(f"note: {notice}")
         log.say(self.reader.describe())
         self.global_batch = config.DataLoader.Train.batch_size * config.Global.update_freq * parallel.world_size()
         rounding = math.floor if config.DataLoader.Train.drop_last else math.ceil
@@ -103,7 +105,7 @@ class Run:
         self.optimizer = build_optimizer(config.Optimizer, named, "Optimizer")
         log.say(describe_rates(learning_rates(config.Optimizer, named, "Optimizer")))
         self.scaler = self._amp()
-        self.state = TrainState(global_batch=self.global_batch, seed=config.Global.seed,
+        self.state = TrainState(metric=main_metric(config), global_batch=self.global_batch, seed=config.Global.seed,
                                 sizes=list(self.reader.sizes), targets=stored and stored.store.digest,
                                 config=plain(config.source))
         if checkpoint:
@@ -280,6 +282,11 @@ class Run:
         if not same_run:
             # best_model.pdparams stays where it is; here the best is yet to be found
             state.best = state.best_step = None
+        if state.metric != self.state.metric:
+            self.log.say(f"resume: the best and the last {SHOWN[state.metric]} are left behind, from here on it is "
+                         f"{SHOWN[self.state.metric]} that chooses the best model")
+            state.best = state.best_step = state.last = None
+            state.metric = self.state.metric
         state.config = plain(self.config.source)
         self.state = state
         self.log.rewind(state.step)
@@ -302,7 +309,7 @@ class Run:
         output = Path(self.config.Global.output_dir)
         best = output / "best_model.pdparams"
         weights = best if best.exists() else output / "checkpoints" / f"{self.state.step:08d}" / "student.pdparams"
-        self.log.say(f"done: {self.state.step} steps, best {'ma' if self.task.multilabel else 'top-1'} "
+        self.log.say(f"done: {self.state.step} steps, best {SHOWN[self.state.metric]} "
                      + (f"{self.state.best:.2%}" if self.state.best is not None else "not measured")
                      + f", student in {weights}")
         if self.state.skipped:

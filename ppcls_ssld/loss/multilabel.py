@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import functional
-from .terms import LOSSES, Term, names_of, smoothing
+from .terms import LOSSES, Term, distinct, smoothing
 
 
 class MultiLabelTerm(Term):
@@ -42,7 +42,7 @@ class DistillationMultiLabelLoss(MultiLabelTerm):
 
     def __init__(self, *, model_names: Sequence[str], epsilon: float | None = None, size_sum: bool = False,
                  weight_ratio: bool = False, key: str | None = None, name: str | None = None, weight: float = 1.0):
-        roles = names_of(model_names)
+        roles = distinct(model_names)
         parts = [f"{name or 'MultiLabelLoss'}_{role}" for role in roles]
         super().__init__(weight, parts, roles, key, epsilon, size_sum, weight_ratio)
 

@@ -274,7 +274,7 @@ class DistillationGTCELoss(LabelTerm):
 
     def __init__(self, *, model_names: Sequence[str], epsilon: float | None = None, key: str | None = None,
                  name: str | None = None, weight: float = 1.0):
-        roles = names_of(model_names)
+        roles = distinct(model_names)
         super().__init__(weight, [f"{name or 'CELoss'}_{role}" for role in roles], roles, key, epsilon)
 
 
@@ -289,7 +289,8 @@ class CELoss(LabelTerm):
         super().__init__(weight, ["CELoss"], [student], key, epsilon)
 
 
-def names_of(value: Any) -> Sequence[str]:
+def distinct(value: Any) -> Sequence[str]:
+    """Names of networks, as they are. Raises ValueError unless they are a list without a repetition."""
     if isinstance(value, str) or not value or len(set(value)) < len(value):
         raise ValueError(f"model_names: expected a list of different networks such as [Student], found {value!r}")
     return value

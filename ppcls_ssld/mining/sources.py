@@ -152,10 +152,8 @@ def _in_folder(folder: str, unlistable: list[tuple[str, str]]) -> Iterator[str]:
 
 
 def names_in_list(path: str, root: str) -> Iterator[str]:
-    """Names in a text list, `path` or `path label` a line, as in a listing. A tab in the first line delimits."""
-    with open(path, "rb") as file:
-        delimiter = "\t" if b"\t" in file.readline() else " "
-    images = read_list(SourceConfig("pool", list=path, root=root, labelled=False, delimiter=delimiter), 0)
+    """Names in a text list, `path`, `path label` or `path<tab>label` a line, as in a listing; labels are passed over."""
+    images = read_list(SourceConfig("pool", list=path, root=root, labelled=False), 0)
     for i in range(len(images)):
         path = images.path(i)
         parts = split_member(path) if "#" in path else None

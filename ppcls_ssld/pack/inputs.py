@@ -33,7 +33,7 @@ class Inputs:
 
     @property
     def labelled(self) -> bool:
-        return bool((self.images.labels != UNLABELLED).any())
+        return self.images.labels.ndim > 1 or bool((self.images.labels != UNLABELLED).any())
 
     @property
     def digest(self) -> str:
@@ -46,12 +46,13 @@ class Inputs:
         return self.images.path(index)
 
 
-def open_inputs(path: str, root: str | None = None, delimiter: str = " ", labels: str = "auto") -> Inputs:
+def open_inputs(path: str, root: str | None = None, delimiter: str | None = None, labels: str = "auto") -> Inputs:
     """What is at `path`: a list, a folder, a tar archive, an image, or several by a pattern.
 
-    root: folder of a list's relative paths; None: the list's own. labels: auto takes those of a list whose first line
-    has one; none drops them; folders makes a class of each folder right below `path`. The order is the one in which a
-    reader counts the same list or folder; members of archives are sorted by name.
+    root: folder of a list's relative paths; None: the list's own. delimiter: of a list; None: a tab or a space. labels:
+    auto takes those of a list whose first line has one or several; none drops them; folders makes a class of each folder
+    right below `path`. The order is the one in which a reader counts the same list or folder; members of archives are
+    sorted by name.
     """
     if path.lower().endswith((".yaml", ".yml")) and os.path.isfile(path):
         raise ConfigError(f"{path}: is a config; name the list in it instead (cls_label_path, with its image_root as "
@@ -60,9 +61,9 @@ def open_inputs(path: str, root: str | None = None, delimiter: str = " ", labels
     if labels == "folders" and source.kind != "folder":
         raise ConfigError(f"{path}: a {source.kind} has no class folders; leave --labels folders out")
     if source.kind == "list":
-        labelled = labels == "auto" and _has_label(source.path, delimiter)
-        described = SourceConfig("pack", list=source.path, root=source.root, labelled=labelled, delimiter=delimiter)
-        return Inputs(read_list(described, _MOST_CLASSES))
+        delimiter, count = _first_labels(source.path, delimiter) if labels == "auto" else (delimiter, 0)
+        described = SourceConfig("pack", list=source.path, root=source.root, labelled=count > 0, delimiter=delimiter)
+        return Inputs(read_list(described, count if count > 1 else _MOST_CLASSES, multilabel=count > 1))
     if source.kind == "folder" and not _has_archives(source.path):
         described = SourceConfig("pack", folder=source.path, labelled=labels == "folders")
         classes = sum(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(source.path))
@@ -79,10 +80,14 @@ def open_inputs(path: str, root: str | None = None, delimiter: str = " ", labels
     return Inputs(_image_list(names), tuple(unlistable))
 
 
-def _has_label(path: str, delimiter: str) -> bool:
+def _first_labels(path: str, delimiter: str | None) -> tuple[str | None, int]:
+    """(delimiter, number of labels) of a list's first line; 0 labels without one behind this delimiter, or any."""
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         first = next((line for line in file if line.strip()), "")
-    return bool(re.search(re.escape(delimiter) + r"\s*\d+\s*$", first))
+    for each in "\t " if delimiter is None else [delimiter]:
+        if found := re.search(re.escape(each) + r"\s*(\d+|[+-]?\d+(\s*,\s*[+-]?\d+)+)\s*$", first):
+            return each, found[1].count(",") + 1
+    return delimiter, 0
 
 
 def _has_archives(folder: str) -> bool:

@@ -3,9 +3,9 @@
     DIR/manifest.json  shard-00000.tar ...  index/
     and, when all is done, list.txt  originals.txt  quarantine.csv  classes.txt
 
-Line i of list.txt, and of originals.txt, is image i of the input, so weights of images stay valid. Stored targets do
-not: names and pixels are others; pack first, then write them for list.txt. An image that cannot be read keeps its line
-and its original's name there. With class folders, line i of classes.txt is the name of class i.
+Line i of list.txt, and of originals.txt, is image i of the input, with its label or labels, so weights of images stay
+valid. Stored targets do not: names and pixels are others; pack first, then write them for list.txt. An image that cannot
+be read keeps its line and its original's name there. With class folders, line i of classes.txt is the name of class i.
 """
 
 from __future__ import annotations
@@ -197,8 +197,11 @@ def _finish(inputs: Inputs, config: PackConfig, plan: dict[str, Any], blocks: Bl
         first = blocks.range(shard).start
         names += [name or originals[first + k] for k, name in enumerate(names_in(shard, first, index))]
         skipped += [(first + k, originals[first + k], reason) for k, reason in sorted(index.reasons.items())]
-    labels = inputs.images.labels.tolist()
-    ends = [f" {label}\n" for label in labels] if inputs.labelled else ["\n"] * len(names)
+    labels = inputs.images.labels
+    if labels.ndim > 1:
+        ends = ["\t" + ",".join(map(str, row)) + "\n" for row in labels.tolist()]
+    else:
+        ends = [f" {label}\n" for label in labels.tolist()] if inputs.labelled else ["\n"] * len(names)
     write_atomic(folder / "list.txt", "".join(name + end for name, end in zip(names, ends)))
     write_atomic(folder / "originals.txt", "".join(f"{name}\n" for name in originals))
     if inputs.images.class_names:

@@ -41,6 +41,8 @@ def test_a_section_becomes_what_inference_yml_carries(several, post, entry):
     ({"PostProcess": {"threshold": [0.5, 0.5]}}, r"Infer.PostProcess: 2 thresholds for a network with 6 attributes"),
     ({"PostProcess": {"name": "Topk", "topk": 5}}, r"'Topk' gives no attributes; expected MultiLabelThreshOutput"),
     ({"PostProcess": {"name": "TableAttribute", "colour_threshold": 1}}, r"did you mean 'color_threshold'"),
+    ({"topk": 3}, r"Infer.topk: is for classes that exclude each other"),
+    ({"PostProcess": {"label_list": "names.txt"}}, r"Infer.PostProcess: label_list: expected a list of names"),
     ({"PostProcess": {"threshold": 50}}, r"a threshold is a probability from 0 to 1, found 50"),
     ({"PostProcess": {"name": "TableAttribute", "class_id_map_file": "names.txt"}}, r"has names of its own"),
     ({"PostProcess": {"class_id_map_file": "a.txt"}, "class_id_map_file": "b.txt"}, r"beside Infer.class_id_map_file"),

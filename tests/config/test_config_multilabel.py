@@ -25,15 +25,13 @@ def ours_several(ours):
     return ours
 
 
-def test_lists_are_divided_by_tabs_unless_told_otherwise(several, ours_several):
+def test_delimiters_are_those_that_are_given_and_else_left_to_the_reader_of_the_list(several, ours_several):
+    several["DataLoader"]["Eval"]["dataset"]["delimiter"] = ";"
     config = resolve(several)
     assert config.Global.use_multilabel and config.Arch.class_num == 10
-    assert [config.DataLoader.Train.sources[0].delimiter, config.DataLoader.Eval.sources[0].delimiter] == ["\t", "\t"]
+    assert [config.DataLoader.Train.sources[0].delimiter, config.DataLoader.Eval.sources[0].delimiter] == [None, ";"]
     ours_several["DataLoader"]["Train"]["sources"][0]["delimiter"] = " "
-    train = resolve(ours_several).DataLoader.Train
-    assert [source.delimiter for source in train.sources] == [" ", "\t"]
-    ours_several["Global"]["use_multilabel"] = False
-    assert resolve(ours_several).DataLoader.Train.sources[1].delimiter == " "
+    assert [source.delimiter for source in resolve(ours_several).DataLoader.Train.sources] == [" ", None]
 
 
 def test_the_difference_of_the_metric_is_noted(several):

@@ -61,6 +61,14 @@ def test_a_wrong_line_is_an_error_with_file_and_line(read, text, message):
         read(text)
 
 
+def test_without_a_delimiter_a_tab_is_meant_and_unlabelled_images_may_have_a_class_id_behind_a_space(read):
+    assert read("b c.jpg\t0,0,1\n", delimiter=None).labels.tolist() == [[0, 0, 1]]
+    with pytest.raises(DataError, match=r"list.txt:1: .*the delimiter \('\\t'\)"):
+        read("a.jpg 1,0,1\n", delimiter=None)
+    for line in ("b c.jpg\t0,0,1", "b c.jpg 0", "b c.jpg"):
+        assert paths(read(f"{line}\n", delimiter=None, labelled=False)) == ["/data/b c.jpg"]
+
+
 def test_folders_are_images_without_labels_or_refused(photos):
     images = read_source(SourceConfig("pool", folder=str(photos), labelled=False), 3, multilabel=True)
     assert len(images) == 30 and images.labels.shape == (30, 3) and (images.labels == UNLABELLED).all()

@@ -5,7 +5,7 @@ from ppcls_ssld.config.schema import SourceConfig
 from ppcls_ssld.data import lists
 from ppcls_ssld.data.lists import read_list, read_source
 from ppcls_ssld.errors import ConfigError, DataError
-from ppcls_ssld.structs import UNLABELLED, ImageRecord
+from ppcls_ssld.structs import UNLABELLED
 
 
 @pytest.fixture
@@ -42,6 +42,27 @@ def test_an_unlabelled_list_may_have_or_lack_labels(read):
     assert paths == ["/data/" + p for p in ("a.jpg", "my photo.jpg", "my photo.jpg", "b.jpg", "c.jpg 0.5",
                                             "photo 7.jpg", "d.jpg 99999999999", "12")]
     assert labels == [UNLABELLED] * 8
+
+
+@pytest.mark.parametrize("line", [
+    "my photo.jpg 3", "my photo.jpg\t3", "my photo.jpg\t-1,0,0,1", "my photo.jpg 1,0", "my photo.jpg\t 1, 0 ,-1 \r",
+    "my photo.jpg\t+1", "my photo.jpg"])
+@pytest.mark.parametrize("before", ["", "a.jpg 1\n", "a\tb.jpg\n"])
+def test_labels_of_any_list_are_passed_over_where_images_have_none(read, line, before):
+    paths, labels = read(f"{before}{line}\nb.jpg\n", labelled=False)
+    assert paths[-2:] == ["/data/my photo.jpg", "/data/b.jpg"] and labels[-2:] == [UNLABELLED] * 2
+
+
+@pytest.mark.parametrize("path", ["a.jpg 0.5", "a 1,0.jpg", "photo 3\t,1", "photo 3\tb", "x\t1,,0", "x 1,0,", "1,0"])
+def test_what_is_no_label_belongs_to_the_path(read, path):
+    assert read(f"{path}\n", labelled=False)[0] == [f"/data/{path}"]
+
+
+def test_labels_go_once_and_behind_the_delimiter_that_was_given(read):
+    assert read("photo 3\t1,0\n", labelled=False)[0] == ["/data/photo 3"]
+    assert read("photo 3\n", labelled=False, delimiter="\t")[0] == ["/data/photo 3"]
+    assert read("a.jpg 1,0\n", labelled=False, delimiter=" ")[0] == ["/data/a.jpg"]
+    assert read("a.jpg\t1,0\n", labelled=False, delimiter=" ")[0] == ["/data/a.jpg\t1,0"]
 
 
 @pytest.mark.parametrize("text, message", [
@@ -82,11 +103,11 @@ def test_chunks_do_not_show(read, chunk_bytes, monkeypatch):
         read("\n".join(lines))
 
 
-def test_a_list_is_compact_and_gives_records(read, tmp_path):
+def test_a_list_is_compact(read, tmp_path):
     read("a.jpg 1\nbb.jpg 2\n")
     images = read_source(SourceConfig("s", list=str(tmp_path / "list.txt"), root="r"), 3)
     assert (images.starts.dtype, images.lengths.dtype, images.labels.dtype) == (np.int64, np.int32, np.int32)
-    assert images.record(1, source=4, offset=100) == ImageRecord("r/bb.jpg", 2, 101, 4)
+    assert images.path(1) == "r/bb.jpg"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import paddle
 import pytest
 import yaml
 from deploy.predict import list_images, main
-from deploy.predictor import Classifier, Predictor
+from deploy.predictor import Classifier, Predictor, read_inference_yml
 from ppcls_ssld.attributes import NAMED, Attributes, attributes_of
 from ppcls_ssld.errors import ConfigError
 from ppcls_ssld.export import export_network
@@ -96,6 +96,26 @@ def test_a_deploy_section_of_paddleclas_brings_names_and_thresholds(network, mod
     export_network(wider, folder, (3, 24, 24), head="sigmoid")
     p, = Predictor(folder).predict([photos / "a.png"])
     assert p.labels == NAMED["TableAttribute"].names and p.yes[0] and not p.yes[5]
+
+
+def test_of_several_sections_the_main_indicator_decides(attribute_dir, tmp_path):
+    sections = {"VehicleAttribute": {"color_threshold": 0.4}, "MultiLabelThreshOutput": {"label_list": list("abcde")},
+                "Topk": {"topk": 2}, "ThreshOutput": {"threshold": 0.5}}
+    for main, names in ((None, NAMED["VehicleAttribute"].names), ("MultiLabelThreshOutput", tuple("abcde")),
+                        ("VehicleAttribute", NAMED["VehicleAttribute"].names), ("Topk", None), ("ThreshOutput", None),
+                        ("nothing there", NAMED["VehicleAttribute"].names)):
+        found = read_inference_yml(with_post(attribute_dir, tmp_path / str(main), {"main_indicator": main} | sections))
+        assert (found.attributes and found.attributes.names) == names and found.topk == 2
+
+
+@pytest.mark.parametrize("post, message", [
+    ({"Topk": {"label_list": "names.txt"}}, "PostProcess: label_list: expected a list of names.*found 'names.txt'"),
+    ({"MultiLabelThreshOutput": {"label_list": "names.txt"}}, "PostProcess: label_list: expected a list of names"),
+    ({"MultiLabelThreshOutput": 3}, "expected .* PostProcess with Topk or a section of attributes"),
+    ([3], "expected .* PostProcess with Topk or a section of attributes .VehicleAttribute")])
+def test_a_file_that_says_it_wrongly_is_refused_with_what_is_expected(attribute_dir, tmp_path, post, message):
+    with pytest.raises(ConfigError, match=message):
+        read_inference_yml(with_post(attribute_dir, tmp_path / "m", post))
 
 
 def test_heads_and_sections_that_do_not_fit_are_refused(attribute_dir, model_dir, network, photos, tmp_path):

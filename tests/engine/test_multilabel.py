@@ -149,6 +149,31 @@ def test_attributes_that_cannot_be_counted_are_told_and_a_list_without_any_is_re
         run(changed(pulc, Global__output_dir=pulc["Global"]["output_dir"] + "_none"))
 
 
+def test_labels_that_no_image_of_train_has_are_told_and_a_list_without_any_is_refused(pulc, attributes, capsys):
+    lines = [line.partition("\t") for line in (attributes / "attributes.txt").read_text().splitlines()]
+    (attributes / "left.txt").write_text("".join(f"{path}\t{labels.split(',')[0]},-1\n" for path, _, labels in lines))
+    (attributes / "nothing.txt").write_text("".join(f"{path}\t-1,-1\n" for path, _, _ in lines))
+    pulc = changed(pulc, Global__max_steps=1, Global__eval_during_train=False)
+    pulc["DataLoader"]["Train"]["dataset"]["cls_label_path"] = str(attributes / "left.txt")
+    run(pulc)
+    assert "DataLoader.Train: 1 of 2 attributes are known of no image, so labels teach nothing of them: number 1" in \
+        capsys.readouterr().out
+    pulc["DataLoader"]["Train"]["dataset"]["cls_label_path"] = str(attributes / "nothing.txt")
+    pulc["Global"]["output_dir"] += "_nothing"
+    with pytest.raises(ConfigError, match="DistillationMultiLabelLoss, DistillationDMLLoss would learn from labels.*"
+                                          "'train' has labels that say nothing"):
+        run(pulc)
+
+
+def test_a_miners_list_of_class_ids_and_paddleclass_tab_lists_serve_as_unlabelled_sources(pulc, attributes):
+    names = [line.split("\t")[0] for line in (attributes / "attributes.txt").read_text().splitlines()]
+    (attributes / "mined.txt").write_text("".join(f"{attributes / name} 0\n" for name in names[:10]))
+    tree = changed(label_free(pulc, attributes), Global__max_steps=2)
+    mined, vectors = ({"name": name, "list": str(attributes / file), "root": str(attributes), "labelled": False}
+                      for name, file in (("mined", "mined.txt"), ("vectors", "attributes.txt")))
+    assert run(changed(tree, DataLoader__Train__sources=[mined, vectors])).steps == 2
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"Loss__Train": [{"DistillationGTCELoss": {"model_names": ["Student"]}}]}, "Loss.Train.0.*reads one class"),
     ({"Loss__Eval": [{"CELoss": {}}]}, "Loss.Eval.0.*reads one class an image"),

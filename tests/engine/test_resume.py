@@ -1,8 +1,10 @@
 """A run that was cut off and resumed equals the unbroken one, bit for bit."""
 
+import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import paddle
 import pytest
@@ -104,6 +106,23 @@ def test_a_checkpoint_from_when_accuracy_was_top1_alone_is_read(tmp_path):
     (folder / "state.json").write_text(text.replace('"best"', '"best_top1"').replace('"last"', '"last_top1"'))
     state, _, _ = load_checkpoint(folder)
     assert (state.step, state.best, state.last) == (3, 0.5, 0.25)
+
+
+@pytest.mark.parametrize("metric, kept", [("ma", False), ("top1", True), (None, True)])
+def test_the_best_of_another_measure_is_left_behind(tree, capsys, metric, kept):
+    """A checkpoint that names no measure is from when there was top-1 alone."""
+    tree = changed(tree, Global__eval_during_train=True)
+    first = run(changed(tree, Global__max_steps=2))
+    file = Path(first.output_dir, "checkpoints", "00000002", "state.json")
+    state = json.loads(file.read_text())
+    assert state.pop("metric") == "top1" and state["best"] == first.best
+    file.write_text(json.dumps(state | {"best": 1.5} | ({"metric": metric} if metric else {})))
+    second = run(changed(tree, Global__checkpoints="auto", Global__max_steps=3))
+    assert second.best == (1.5 if kept else rows(first.output_dir, "eval")[-1]["top1"])
+    assert json.load(open(f"{first.output_dir}/best_model.json"))["step"] == (2 if kept else 3)
+    assert ("the best and the last ma are left behind" in capsys.readouterr().out) is not kept
+    state = json.loads(Path(first.output_dir, "checkpoints", "00000003", "state.json").read_text())
+    assert (state["metric"], state["best"]) == ("top1", second.best)
 
 
 def test_resume_says_what_changed(tree, capsys):

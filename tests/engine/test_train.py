@@ -112,6 +112,28 @@ def test_a_teacher_at_chance_level_stops_the_run_unless_allowed(tree):
     run(changed(tree, Global__allow_chance_teacher=True))
 
 
+def test_top_1_is_counted_and_decides_also_where_another_k_is_asked_for(tree, capsys):
+    """Three of four classes are right in three of four guesses, which is no knowledge."""
+    tree = changed(tree, Metric={"topk": [3]}, Global__teacher_check_images=24)
+    with pytest.raises(WeightsError, match="the teacher's top-1 is .* guessing gives 25.00%"):
+        run(tree)
+    result = run(changed(tree, Global__allow_chance_teacher=True, Global__eval_during_train=True))
+    row, = rows(result.output_dir, "eval")
+    assert result.best == row["top1"] < row["top3"]
+    assert json.load(open(f"{result.output_dir}/best_model.json"))["top1"] == result.best
+    assert f"best top-1 {result.best:.2%}" in capsys.readouterr().out
+
+
+def test_a_loss_that_reads_labels_is_refused_where_there_are_none(tree):
+    sources = tree["DataLoader"]["Train"]["sources"]
+    labels = changed(tree, Loss__Train=[{"SymmetricKL": {}}, {"CELoss": {}}], Global__max_steps=1)
+    with pytest.raises(ConfigError, match="Loss.Train: CELoss would learn from labels.*'many' has labelled: false"):
+        run(changed(labels, DataLoader__Train__sources=sources[1:]))
+    assert run(labels).steps == 1
+    assert run(changed(tree, DataLoader__Train__sources=sources[1:], Global__max_steps=1,
+                       Global__output_dir=tree["Global"]["output_dir"] + "_free")).steps == 1
+
+
 def test_a_teacher_without_its_head_stops_the_run(tree, world):
     arrays = {k: paddle.to_tensor(v) for k, v in read_arrays(world / "teacher.pdparams").items() if "fc" not in k}
     paddle.save(arrays, str(world / "headless.pdparams"))

@@ -74,6 +74,12 @@ def test_a_list_is_relative_to_its_folder_or_to_a_root_and_labels_do_not_matter(
     assert rooted == ["/abs/x.jpg", *(f"{tmp_path}/images/{name}" for name in ("a.jpg", "b c.jpg", "no suffix"))]
 
 
+def test_several_labels_a_line_do_not_matter_either(tmp_path, listed):
+    file = tmp_path / "attributes.txt"
+    file.write_text("a b.jpg\t1,0,-1\nc.jpg\t-1,-1,-1\nd.jpg\t3\nno label.jpg\n")
+    assert listed(file)[0] == [f"{tmp_path}/{name}" for name in ("a b.jpg", "c.jpg", "d.jpg", "no label.jpg")]
+
+
 def test_the_names_of_members_come_through_a_list_unchanged(tmp_path, listed):
     tar = pack(tmp_path / "t.tar", {"./a.jpg": b"1", "x/../b.jpg": b"22", "c.jpg 7": b"3"})
     names, _ = listed(tar)

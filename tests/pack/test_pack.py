@@ -4,6 +4,7 @@ import csv
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import tarfile
@@ -272,6 +273,36 @@ def test_class_folders_leave_the_names_of_their_classes(photos, packed, tmp_path
     labels = [int(line.split()[-1]) for line in (tmp_path / "named" / "list.txt").read_text("utf-8").splitlines()]
     assert [os.path.relpath(path, photos).split("/")[0] for path in originals] == [names[label] for label in labels]
     assert not (packed("plain", photos) / "classes.txt").exists()
+
+
+def test_several_labels_an_image_come_through(photos, packed):
+    names = [line.rpartition(" ")[0] for line in (photos / "list.txt").read_text("utf-8").splitlines()]
+    labels = [f"{i % 2},{i // 2 % 2},{-(i % 3 == 0)}" for i in range(COUNT)]
+    for file, between in (("tabs.txt", "\t"), ("spaces.txt", " "), ("wide.txt", "\t ")):
+        lines = (f"{name}{between}{row}\n" for name, row in zip(names, labels))
+        (photos / file).write_text("".join(lines), encoding="utf-8")
+        assert open_inputs(str(photos / file)).labelled
+    folder = packed("out", photos / "tabs.txt")
+    lines = [line.split("\t") for line in (folder / "list.txt").read_text("utf-8").splitlines()]
+    assert [row for _, row in lines] == labels and all(name.startswith("shard-") for name, _ in lines)
+    source = SourceConfig("s", list=str(folder / "list.txt"), root=str(folder))
+    assert read_source(source, 3, multilabel=True).labels[5].tolist() == [1, 0, 0]
+    assert (folder / "originals.txt").read_text("utf-8").splitlines() == [str(photos / name) for name in names]
+    without = open_inputs(str(photos / "tabs.txt"), labels="none")
+    assert not without.labelled and without.name(0) == str(photos / names[0])
+    with open(photos / "tabs.txt", "a", encoding="utf-8") as file:
+        file.write(f"{names[0]}\t1,0\n")
+    with pytest.raises(DataError, match="tabs.txt:31: expected .* with 3 labels"):
+        open_inputs(str(photos / "tabs.txt"))
+
+
+def test_the_delimiter_of_a_list_is_found_or_given(photos):
+    text = (photos / "list.txt").read_text("utf-8")
+    for name, between, delimiter in (("tab.txt", "\t", None), ("comma.txt", ";", ";"), ("space.txt", " ", None)):
+        (photos / name).write_text(re.sub(r" (\d)$", rf"{between}\1", text, flags=re.M), encoding="utf-8")
+        inputs = open_inputs(str(photos / name), delimiter=delimiter)
+        assert inputs.images.labels.tolist() == listed(photos).labels.tolist()
+        assert inputs.name(0) == listed(photos).path(0)
 
 
 def test_a_class_folder_whose_name_breaks_the_line_is_refused(photos):

@@ -22,7 +22,7 @@ def network():
 @pytest.fixture(scope="module")
 def model(network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine")
-    export_network(network, folder, (3, 16, 16), probabilities=False)
+    export_network(network, folder, (3, 16, 16), head=None)
     return folder
 
 

@@ -170,7 +170,7 @@ def _gain_values(pair: Comparison) -> list[float]:
 def _curve(row: Row, key: str, style: str) -> Curve:
     seeds = [[(point["views"], point[key]) for point in result.get("curve") or () if point.get(key) is not None]
              for result in row.results.values()]
-    return Curve(row.name, style, [seed for seed in seeds if seed])
+    return Curve(row.name, style, [seed for seed in seeds if len(seed) > 1])  # one point, at the end, is no curve
 
 
 def machine(result: dict[str, Any]) -> str:

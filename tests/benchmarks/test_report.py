@@ -21,7 +21,7 @@ TABLE = {
     "compare": [{"of": "distilled", "against": "plain", "expected": 3.8, "what": "distillation"},
                 {"of": "later", "against": "distilled", "expected": 0.41}],
 }
-CURVE = [{"views": 100, "loss": 2.0}, {"views": 200, "loss": 1.0}, {"views": 200, "top1": 0.4}]
+CURVE = [{"views": 100, "loss": 2.0}, {"views": 200, "loss": 1.0}, {"views": 100, "top1": 0.3}, {"views": 200, "top1": 0.4}]
 
 
 def result(row, seed, top1, **more):
@@ -158,3 +158,13 @@ def test_a_result_of_other_settings_is_named_and_not_shown(world):
     markdown, _ = render(tables, results)
     assert cells(markdown, "plain` |")[3:5] == ["62.00 ± 1.41", "2"] and "99" not in cells(markdown, "plain` |")
     assert "small/plain_seed1.json is left out: it is of other resolved than the table asks for now" in markdown
+
+
+def test_runs_that_were_evaluated_once_have_no_chart_of_top1(world):
+    tables, results, add = world
+    assert "Top-1 in % over training views" in render(tables, results)[1]
+    for path in results.glob("small/*.json"):
+        row, seed = path.stem.split("_seed")
+        add(row, int(seed), 0.6, curve=[point for point in CURVE if point != {"views": 100, "top1": 0.3}])
+    html = render(tables, results)[1]
+    assert "Top-1 in % over training views" not in html and "Training loss over training views" in html

@@ -13,6 +13,7 @@ table at a time. Each row and seed becomes benchmarks/results/rows/<table>/<row>
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -38,9 +39,13 @@ def main(arguments: list[str] | None = None) -> None:
             released(rest)
         else:
             _train(_parser(names), arguments)
+        sys.stdout.flush()
     except SsldError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
+    except BrokenPipeError:  # `--list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it flushes at the end
+        sys.exit(141)
 
 
 def _parser(names: list[str]) -> argparse.ArgumentParser:

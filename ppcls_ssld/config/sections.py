@@ -155,9 +155,9 @@ def _read_attribute_metric(section: Section) -> MetricConfig:
                 fail(path, f"'{name}' cannot be computed with Global.use_multilabel; expected ATTRMetric")
             entry = Section(arguments, path, section.notices)
             if entry.value("threshold", float, 0.5) != 0.5:
-                fail(entry.at("threshold"), "expected 0.5: a label is predicted where its probability is above it")
+                fail(entry.at("threshold"), "expected 0.5: a label is predicted where its probability is that or more")
             entry.done()
-            section.notices.append(f"{path} takes a label as predicted where its probability is above 0.5; PaddleClas "
+            section.notices.append(f"{path} takes a label as predicted where its probability is 0.5 or more; PaddleClas "
                                    "compares logits with 0.5, which is a probability of 0.62")
     if section.has("topk"):
         fail(section.at("topk"), "is accuracy among classes that exclude each other, and Global.use_multilabel is "

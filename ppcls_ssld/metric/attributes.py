@@ -36,7 +36,7 @@ class _Counts:
 class AttributeAccuracy:
     """PaddleClas's ATTRMetric (ppcls/metric/metrics.py, AttrMeter in ppcls/utils/misc.py, d178931), counted exactly.
 
-    An attribute is predicted where its probability is above 0.5; PaddleClas compares logits with 0.5, which is a
+    An attribute is predicted where its probability is 0.5 or more; PaddleClas compares logits with 0.5, which is a
     probability of 0.62. A score that is not a number is wrong. Labels that are not known count nowhere.
 
     Per attribute, then the mean over attributes: `ma`, the mean of `label_pos_recall` (share of the images with it in
@@ -73,7 +73,7 @@ class AttributeAccuracy:
                              f"{labels.shape}")
         counts = self._counts
         truth = np.stack([labels == 0, labels == 1])
-        answer = np.stack([logits <= 0, logits > 0])
+        answer = np.stack([logits < 0, logits >= 0])
         counts.images += truth.any((0, 2)).sum()
         counts.known += truth.sum(1)
         counts.right += (truth & answer).sum(1)

@@ -51,9 +51,12 @@ def test_rows_that_are_compared_take_the_same_steps_at_the_same_rates(name):
         return [rate(step) for step in range(steps)]
 
     for pair in table.compare:
-        if pair["what"] in ("more views", "fine-tuning"):
+        if pair["what"] == "fine-tuning":
             continue
         of, against = (rates(table.row(pair[side])) for side in ("of", "against"))
+        if pair["what"].startswith("more views"):
+            assert len(of) > 1.9 * len(against), pair
+            continue
         assert len(of) == len(against), pair
         assert max(of) == max(against) and max(of[-1], against[-1]) < 0.002 * max(of), pair
         assert max(abs(a - b) for a, b in zip(of, against)) < 0.04 * max(of), pair

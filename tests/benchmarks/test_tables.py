@@ -3,6 +3,8 @@ what they expect is what was published (published.yaml)."""
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,10 @@ def test_no_two_rows_of_all_tables_train_the_same(tmp_path):
     assert len(set(runs)) == len(runs)
     assert {row.same_as for name in NAMES for row in table(name).rows if row.same_as} == {
         "ladder:soft_ce", "ladder:better_teacher", "ladder:mined", "ladder:finetune"}
+
+
+def test_a_reader_that_stops_early_gets_no_traceback():
+    listing = subprocess.Popen([sys.executable, "benchmarks/reproduce.py", "--table", "zoo", "--list"], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    listing.stdout.close()
+    assert listing.stderr.read() == b"" and listing.wait() == 141

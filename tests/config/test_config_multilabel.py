@@ -36,7 +36,7 @@ def test_delimiters_are_those_that_are_given_and_else_left_to_the_reader_of_the_
 
 def test_the_difference_of_the_metric_is_noted(several):
     note, = resolve(several).notices
-    assert "ATTRMetric takes a label as predicted where its probability is above 0.5" in note and "0.62" in note
+    assert "ATTRMetric takes a label as predicted where its probability is 0.5 or more" in note and "0.62" in note
     several["Metric"]["Eval"] = [{"HammingDistance": None}]
     note, = resolve(several).notices
     assert "HammingDistance is not computed; the best model is the one with the best ma" in note

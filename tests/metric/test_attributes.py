@@ -38,9 +38,9 @@ def test_perfect_wrong_constant_and_undecided_answers():
     assert set(counted(right, labels).result().values()) == {1.0}
     wrong = counted(-right, labels).result()
     assert wrong["ma"] == wrong["label_f1"] == wrong["instance_f1"] == 0
-    for constant in (-1.0, 0.0, 1.0):  # a probability of exactly 0.5 is no yes
+    for constant in (-1.0, 0.0, 1.0):  # a probability of exactly 0.5 is a yes, as in predictions
         found = counted(np.full(labels.shape, constant), labels).result()
-        assert found["ma"] == 0.5 and found["label_pos_recall"] == (constant > 0)
+        assert found["ma"] == 0.5 and found["label_pos_recall"] == (constant >= 0)
 
 
 def test_a_score_that_is_not_a_number_is_wrong_whatever_the_label():

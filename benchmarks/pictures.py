@@ -34,7 +34,8 @@ def draw(table: Table, path: Path) -> None:
     figure, axes = plt.subplots(1, 2 if curves else 1, figsize=(11, 0.9 + 0.42 * len(table.rows)), layout="constrained",
                                 squeeze=False, width_ratios=[3, 2] if curves else None)
     left = axes[0, 0]
-    colours = {row.name: plt.get_cmap("tab10").colors[i % 10] for i, row in enumerate(table.rows)}
+    palette = plt.get_cmap("tab10").colors + plt.get_cmap("Dark2").colors
+    colours = {row.name: palette[i % len(palette)] for i, row in enumerate(table.rows)}
     for i, row in enumerate(table.rows):
         if row.results:
             values = [100 * v for v in row.top1.values()]
@@ -57,7 +58,8 @@ def draw(table: Table, path: Path) -> None:
         right.set_xlabel("image views")
         right.set_ylabel("top-1 in %")
         right.grid(alpha=0.3)
-        right.ticklabel_format(style="plain", axis="x")
+        right.locator_params(axis="x", nbins=5)
+        right.xaxis.set_major_formatter("{x:,.0f}")
         right.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(table.title, fontsize="medium")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,6 +62,23 @@ def test_rows_that_are_compared_take_the_same_steps_at_the_same_rates(name):
         assert max(abs(a - b) for a, b in zip(of, against)) < 0.04 * max(of), pair
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in TABLES.glob("cifar10_*.yaml")))
+def test_a_rows_student_teaches_as_it_was_trained(name):
+    """Dropout too: PaddleClas's scales the logits in evaluation."""
+    table = load_table(TABLES / f"{name}.yaml")
+
+    def networks(row):
+        inputs = {**{name: "i" for name in table.inputs}, "output": "o"}
+        return load_config(ROOT / row.config, overrides(settings(row, inputs))).Arch.networks
+
+    for row in table.rows:
+        if row.teacher:
+            (trained,) = (network for network in networks(table.row(row.teacher)) if not network.frozen)
+            (teacher,) = (network for network in networks(row) if network.frozen)
+            for key in ("name", "arguments", "output_stride"):
+                assert getattr(teacher, key) == getattr(trained, key), row.row
+
+
 def test_a_table_with_an_unknown_key_row_or_config_is_refused(tmp_path):
     good = {"title": "t", "rows": [{"row": "a", "what": "w", "config": "configs/cifar10/ladder/supervised.yaml"}]}
 

@@ -213,6 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     args = parser.parse_args(arguments)
+    for folder in (args.results, args.tables):
+        if not folder.is_dir():
+            parser.error(f"{folder} is no folder")
     beside = args.results.resolve().parent
     try:
         markdown, html = render(args.tables, args.results)

@@ -59,8 +59,9 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="INPUT=PATH", help="an input of the table")
     parser.add_argument("--output", type=Path, default=Path("output/reproduce"), help="runs, weights, logs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the rows' JSON files")
-    parser.add_argument("--processes", type=_positive, default=1, help="of a run, by paddle.distributed.launch, on one machine")
-    parser.add_argument("--threads", type=int, default=0, help="OMP threads of a process; 0: left to the libraries")
+    parser.add_argument("--processes", type=_positive, default=1, metavar="N", help="of a run, by paddle.distributed.launch, "
+                        "on one machine; a row whose batch so many do not make takes fewer, and says so")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="OMP threads of a process (left to the libraries)")
     return parser
 
 
@@ -73,7 +74,8 @@ def _train(parser: argparse.ArgumentParser, arguments: list[str] | None) -> None
         parser.error(f"{args.table} has no row {', '.join(unknown)}; it has {', '.join(r.row for r in table.rows)}")
     jobs = table.jobs(args.rows, args.seeds)
     if not jobs:
-        parser.error(f"--seeds: {args.table} has no such seed for these rows; it has {', '.join(map(str, table.seeds))}")
+        seeds = sorted({seed for row in table.rows if not args.rows or row.row in args.rows for seed in table.seeds_of(row)})
+        parser.error(f"--seeds: these rows have no such seed; they have {', '.join(map(str, seeds))}")
     if args.list:
         return _list(table, jobs, args.results)
     done = sum(known(table, row, seed, args.results) for row, seed in jobs)
@@ -82,13 +84,16 @@ def _train(parser: argparse.ArgumentParser, arguments: list[str] | None) -> None
               "--output of your own")
     inputs = _inputs(parser, table, needed_inputs(table, [row for row, _ in jobs]), args.set)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends the run that it waits for
-    work(table, jobs, inputs, args.output.resolve(), args.results, args.threads, args.processes)
+    work(table, jobs, inputs, args.output.resolve(), args.results, args.threads or 0, args.processes)
 
 
 def _inputs(parser: argparse.ArgumentParser, table: Table, needed: list[str], given: list[str]) -> dict[str, str]:
     """The inputs that the rows at hand need, as absolute paths."""
-    said = dict(text.partition("=")[::2] for text in given)
-    for name in said:
+    said = {}
+    for text in given:
+        name, equals, said[name] = text.partition("=")
+        if not equals:
+            parser.error(f"--set {text}: expected INPUT=PATH")
         if name not in table.inputs:
             parser.error(f"--set {name}: {table.name} takes {', '.join(table.inputs) or 'no inputs'}")
     found = {}

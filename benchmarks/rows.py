@@ -31,15 +31,18 @@ def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str
     """Train what is not done yet, in order; waits for rows that other processes train. Writes each row's JSON.
 
     output: runs go to <output>/<table>/<row>_seed<k>, what tables share beside them; {output} in a table is this folder.
+    processes: of a run, at most; a row takes as many of them as make its batch.
     ConfigError before anything is trained: a result or a run of other settings or inputs, rows that build on rows which
-    nobody trains, a number of processes that does not make a row's batch.
+    nobody trains, an input without the row's lists, a batch that no number of processes makes.
     """
     made_with = {name: _fingerprint(Path(path)) for name, path in inputs.items()}
     inputs = {**inputs, "output": str(output)}
     left = [job for job in jobs if not known(table, *job, results, made_with)]
     for row, seed in left:
         _check_obtainable(table, row, seed, left, output)
-        micro_steps(row, load_config(ROOT / row.config, overrides(settings(row, inputs))), processes)
+        config = load_config(ROOT / row.config, overrides(settings(row, inputs)))
+        _check_lists(row, config, output)
+        share_of_work(row, config, processes)
     for row, _ in left:
         (output / home(table.name, row)[0]).mkdir(parents=True, exist_ok=True)
     if table.prepare and left:
@@ -58,7 +61,7 @@ def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str
         left = [job for job in left if not known(table, *job, results, made_with)]
 
 
-def known(table: Table, row: Row, seed: int, results: Path, made_with: Mapping[str, str | None] | None = None) -> bool:
+def known(table: Table, row: Row, seed: int, results: Path, made_with: Mapping[str, str] | None = None) -> bool:
     """Whether the row's JSON is there. ConfigError when that is the JSON of other settings or inputs, or no JSON."""
     path = result_of(results, table.name, row, seed)
     if not path.is_file():
@@ -69,7 +72,8 @@ def known(table: Table, row: Row, seed: int, results: Path, made_with: Mapping[s
         said = found.get("inputs") or {}
     except (ValueError, AttributeError) as e:
         raise ConfigError(f"{path}: is no result of a row ({e}); move it away to train the row again") from e
-    different += [f"input {name}" for name, value in (made_with or {}).items() if said.get(name, value) != value]
+    # null: a folder without lists, in results of before such folders had a fingerprint
+    different += [f"input {name}" for name, value in (made_with or {}).items() if said.get(name) not in (None, value)]
     if different:
         raise ConfigError(f"{path}: is of other {', '.join(different)} than the table asks for now; move it away, and its run's "
                           "folder, to train the row again, or give --results and --output of your own")
@@ -98,18 +102,18 @@ def filled(value: Any, inputs: Mapping[str, str]) -> Any:
     return [filled(inner, inputs) for inner in value] if isinstance(value, list) else value
 
 
-def micro_steps(row: Row, config: RunConfig, processes: int) -> int:
-    """Global.update_freq with which `processes` make the row's batch; ConfigError when they cannot."""
+def share_of_work(row: Row, config: RunConfig, most: int) -> tuple[int, int]:
+    """(processes, at most `most`; Global.update_freq) that make the row's batch. ConfigError when nothing does."""
     each = config.DataLoader.Train.batch_size
     batch = row.batch or each
-    if batch % (each * processes):
-        possible = [n for n in range(1, batch // each + 1) if batch % (each * n) == 0]
-        raise ConfigError(f"{row.row}: {processes} processes of {each} images do not make its {batch} images a step, for which "
-                          f"the learning rate is; take --processes {', '.join(map(str, possible))}")
-    return batch // (each * processes)
+    for processes in range(most, 0, -1):
+        if batch % (each * processes) == 0:
+            return processes, batch // (each * processes)
+    raise ConfigError(f"{row.row}: no number of processes of {each} images makes its {batch} images a step, for which the "
+                      "learning rate is; change DataLoader.Train.batch_size in its config, or the table's batch")
 
 
-def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_with: Mapping[str, str | None], output: Path,
+def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_with: Mapping[str, str], output: Path,
            results: Path, threads: int, processes: int) -> None:
     folder = _run(table, row, seed, output)
     name, trained = home(table.name, row)
@@ -124,8 +128,14 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
     if "init" in needed:
         arch = "Arch.Student" if "Student" in load_config(config).source["Arch"] else "Arch"
         asked += overrides({f"{arch}.pretrained": str(needed["init"])})
-    asked += overrides({"Global.update_freq": micro_steps(row, load_config(config, asked), processes), "Global.seed": seed})
-    _check_same_run(folder, digest(plain(load_config(config, asked).source)))
+    run = load_config(config, asked)
+    most, (processes, update_freq) = processes, share_of_work(row, run, processes)
+    if processes < most:
+        print(f"{trained}: {processes} of the {most} processes, because all of them do not make its batch", flush=True)
+    asked += overrides({"Global.update_freq": update_freq, "Global.seed": seed})
+    made_with = {name: made_with[name] for name in needed_inputs(table, [row])}
+    # Not what may differ when it is taken up again: where the inputs lie, and how many processes share the batch.
+    _check_same_run(folder, digest({**row.identity(), "seed": seed, "inputs": made_with}))
     began = environment()
     commits = folder.with_name(f"{folder.name}.commits")
     with open(commits, "a") as file:
@@ -134,8 +144,8 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
     command = ["python benchmarks/reproduce.py", f"--table {name} --rows {trained} --seeds {seed}",
                *(f"--set {name}=..." for name in made_with), f"--processes {processes} --threads {threads}"]
     report = {"table": name, "row": trained, "what": row.what, "seed": seed, **found, "processes": processes,
-              "threads": threads, "device": load_config(config, asked).Global.device, **row.identity(),
-              "inputs": dict(made_with), "command": " ".join(command),
+              "threads": threads, "device": run.Global.device, **row.identity(), "inputs": made_with,
+              "lists": {Path(path).name: _fingerprint(Path(path)) for path in _lists(run)}, "command": " ".join(command),
               "commits": list(dict.fromkeys(commits.read_text().split())), "environment": began, "curve": curve(folder)}
     path = result_of(results, table.name, row, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +156,7 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
 def _check_same_run(folder: Path, resolved: str) -> None:
     """A folder is one run's: ConfigError when it holds one of another config, and may not be taken for this one."""
     said = folder.with_name(f"{folder.name}.config")
-    if not said.exists() and not folder.exists():
+    if not folder.exists():
         said.write_text(resolved)
     if not said.exists() or said.read_text() != resolved:
         raise ConfigError(f"{folder}: holds a run of other settings or inputs; move it away (and {said.name} beside it), or give "
@@ -208,15 +218,32 @@ def _check_obtainable(table: Table, row: Row, seed: int, left: Sequence[tuple[Ro
                               "known already, with a --results of your own)")
 
 
-def _fingerprint(path: Path) -> str | None:
-    """Of a file, its SHA-256; of a folder, that of its *_list.txt files; None where there are none."""
-    files = [path] if path.is_file() else sorted(path.glob("*_list.txt"))
+def _lists(config: RunConfig) -> list[str]:
+    """Every list of images that a run reads."""
+    loaders = (config.DataLoader.Train, config.DataLoader.Eval)
+    return [source.list for loader in loaders if loader for source in loader.sources if source.list]
+
+
+def _check_lists(row: Row, config: RunConfig, output: Path) -> None:
+    """Those that the preparation does not write must be there, before hours are spent on the rows ahead of this one."""
+    for path in map(Path, _lists(config)):
+        if not path.is_file() and not path.is_relative_to(output):
+            raise ConfigError(f"{row.row}: its list {path} is not there; make it (docs/reproduction.md says how), or say with "
+                              "--set INPUT=FOLDER where it is")
+
+
+def _fingerprint(path: Path) -> str:
+    """SHA-256 of a file; of a folder's *_list.txt files; of the names and sizes of its files where it has no such list."""
     whole = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(path.glob("*_list.txt"))
     for file in files:
         with open(file, "rb") as content:
             while chunk := content.read(1 << 22):
                 whole.update(chunk)
-    return whole.hexdigest() if files else None
+    if not files:
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            whole.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
 
 
 @contextmanager

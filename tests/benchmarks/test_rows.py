@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks.environment import ROOT
 from benchmarks.measured import read
-from benchmarks.rows import known, locked, micro_steps, needed_inputs, settings, work
+from benchmarks.rows import known, locked, needed_inputs, settings, work
 from benchmarks.runs import curve, last_weights, run_logged, seconds_of_steps
 from benchmarks.table import TABLES, load_table, overrides
 from ppcls_ssld.config import load_config
@@ -225,7 +225,7 @@ def test_a_result_of_other_settings_is_not_taken_for_the_rows(little_table):
     table, folder = little_table
     path = folder / "results" / "little" / "labels_seed0.json"
     path.parent.mkdir(parents=True)
-    good = {**table.row("labels").identity(), "inputs": {"digits": None}, "top1": 0.9}
+    good = {**table.row("labels").identity(), "inputs": {"digits": "these"}, "top1": 0.9}
 
     def refusal(text):
         path.write_text(text)
@@ -238,7 +238,9 @@ def test_a_result_of_other_settings_is_not_taken_for_the_rows(little_table):
     assert "is of other input digits than" in refusal(json.dumps(good))
     assert "is no result of a row" in refusal("[]") and "is no result of a row" in refusal("{")
     path.write_text(json.dumps(good))
-    assert known(table, table.row("labels"), 0, folder / "results", {"digits": None})
+    assert known(table, table.row("labels"), 0, folder / "results", {"digits": "these"})
+    path.write_text(json.dumps({**good, "inputs": {"digits": None}}))  # of before folders without lists had a fingerprint
+    assert known(table, table.row("labels"), 0, folder / "results", {"digits": "another"})
 
 
 def test_a_folder_with_another_run_is_not_taken_for_the_rows(little_table):
@@ -249,11 +251,30 @@ def test_a_folder_with_another_run_is_not_taken_for_the_rows(little_table):
         train(table, folder)
 
 
-def test_processes_that_do_not_make_the_batch_are_refused_before_anything_is_trained(little_table):
+def test_an_input_without_the_rows_lists_is_refused_before_anything_is_trained(little_table):
     table, folder = little_table
-    with pytest.raises(ConfigError, match="2 processes of 25 images do not make its 25 images a step.*--processes 1"):
-        work(table, table.jobs(), {"digits": str(folder / "digits")}, folder / "out", folder / "results", 1, 2)
+    with pytest.raises(ConfigError, match="labels: its list .*elsewhere/../train.txt is not there.* --set"):
+        work(table, table.jobs(), {"digits": str(folder / "elsewhere")}, folder / "out", folder / "results", 1, 2)
     assert not (folder / "out").exists()
+
+
+def test_a_run_that_never_began_may_begin_elsewhere_and_with_more_processes(little_table, monkeypatch):
+    table, folder = little_table
+
+    def fails(*_):
+        raise SystemExit("no device")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("benchmarks.rows.train_once", fails)
+        train(table, folder)
+    (folder / "digits").rename(folder / "moved")
+    started = []
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("benchmarks.rows.train_once", lambda *arguments: started.append(arguments) or fails())
+        (folder / "out" / "little" / "labels_seed0").mkdir()  # now it has begun
+        work(table, table.jobs(), {"digits": str(folder / "moved")}, folder / "out", folder / "results", 1, 2)
+    assert started[0][2] == folder / "out" / "little" / "labels_seed0" and started[0][4] == 1  # 25 images are one process's
+    assert any("moved" in override for override in started[0][1])
 
 
 def test_seconds_are_those_of_the_steps():

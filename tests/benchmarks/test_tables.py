@@ -5,12 +5,13 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from benchmarks.rows import micro_steps, settings
+from benchmarks.rows import settings, share_of_work
 from benchmarks.table import TABLES, load_table
 from ppcls_ssld.config import load_config
 from ppcls_ssld.errors import ConfigError
@@ -76,15 +77,19 @@ def test_a_row_resolves_with_its_overrides_and_reads_only_the_tables_inputs(name
 
 
 @every_table
-def test_any_number_of_processes_makes_the_published_batch_or_is_refused(name):
+def test_any_number_of_processes_makes_the_published_batch(name):
     column = PUBLISHED["columns"].index
     for row in table(name).rows:
         of = PUBLISHED["recipes"]["transfer" if name == "transfer" else recipe_of(row)]
         batch, cards = of[column("batch")], of[column("cards")]
         config = load_config(ROOT / row.config)
-        assert row.batch == batch and micro_steps(row, config, cards) == 1 and micro_steps(row, config, 1) == cards
-        with pytest.raises(ConfigError, match=f"do not make its {batch} images a step.* take --processes 1"):
-            micro_steps(row, config, cards + 7)
+        assert row.batch == batch and share_of_work(row, config, cards) == (cards, 1)
+        for most in (1, 2, 3, 8, cards + 7):
+            processes, update_freq = share_of_work(row, config, most)
+            assert processes <= most and processes * update_freq == cards
+            assert not any(cards % more == 0 for more in range(processes + 1, most + 1))
+        with pytest.raises(ConfigError, match=f"no number of processes .* makes its {batch - 1} images a step"):
+            share_of_work(replace(row, batch=batch - 1), config, 8)
 
 
 @every_table

@@ -51,6 +51,7 @@ def run_logged(command: Sequence[str], log_file: Path, threads: int) -> None:
     log_file.parent.mkdir(parents=True, exist_ok=True)
     limits = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with open(log_file, "a") as log:
+        before = log.tell()
         # close_fds=False: a lock on the run's folder goes with the run, should this process die before it.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **limits},
                                    close_fds=False, start_new_session=True)
@@ -60,8 +61,9 @@ def run_logged(command: Sequence[str], log_file: Path, threads: int) -> None:
             _end(process)
             raise
     if code:
-        last = log_file.read_text(errors="replace").strip().splitlines()[-1:]
-        raise SystemExit(f"{log_file.stem} ended with code {code}: {' '.join(last)}\n(the whole log: {log_file})")
+        lines = log_file.read_bytes()[before:].decode(errors="replace").strip().splitlines()
+        last = ([line for line in lines if line.startswith("error: ")] or lines or [""])[-1]  # a launcher ends with words of its own
+        raise SystemExit(f"{log_file.stem} ended with code {code}: {last}\n(the whole log: {log_file})")
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -41,7 +41,7 @@ def set_device(device: str) -> None:
     A launched GPU process takes the card that the launcher gave it. On CPU no device id is asked for: Paddle 3.3.1
     raises there. ConfigError when this Paddle or this machine has no such device.
     """
-    if device == "gpu" and world_size() > 1:
+    if device == "gpu" and world_size() > 1 and paddle.is_compiled_with_cuda():  # without CUDA there is no number to ask for
         device = f"gpu:{dist.ParallelEnv().device_id}"
     try:
         paddle.set_device(device)

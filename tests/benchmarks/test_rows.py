@@ -305,6 +305,15 @@ def test_what_ends_the_runner_ends_the_run_and_its_children_after_they_saved(tmp
     assert saved.exists()
 
 
+def test_a_run_that_fails_says_its_own_error_not_its_launchers_last_words(tmp_path):
+    log = tmp_path / "run.log"
+    log.write_text("error: of the call before\n")
+    for words, said in ((["step 1", "error: no device", "LAUNCH INFO Exit code 1"], "error: no device"),
+                        (["Traceback", "ValueError: x"], "ValueError: x"), ([], "ended with code 3: \n")):
+        with pytest.raises(SystemExit, match=said):
+            run_logged([sys.executable, "-c", f"import sys; print(*{words!r}, sep='\\n'); sys.exit(3)"], log, 1)
+
+
 def test_a_row_that_builds_on_an_untrained_one_says_which(little_table):
     table, folder = little_table
     with pytest.raises(ConfigError, match="init is the student of little's labels_seed0.*train that row"):

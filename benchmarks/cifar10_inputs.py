@@ -47,6 +47,8 @@ def main() -> None:
         "answers": {folder.name: answers(TargetStore(folder), labels if folder.name.split("_")[1] == "5k" else None)
                     for folder in sorted((args.output / "targets").iterdir()) if folder.is_dir()},
     }
+    strong, weak = (found["answers"].get(name, {}).get("median_probability") for name in ("strong_5k", "weak_5k"))
+    found["headline"] = f"likeliest class's probability, median over views: strong teacher {strong}, weak teacher {weak}"
     path = result_path("cifar10_inputs")
     write_atomic(path, json.dumps({**found, "environment": environment()}, indent=1) + "\n")
     print(json.dumps(found["answers"], indent=1))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import zlib  # noqa: F401  before Paddle: loading Paddle 2.6.2 first can break later decompression
 import argparse
 import json
+import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script from a clone
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -20,11 +22,13 @@ from deploy.predictor import Classifier, Predictor
 from ppcls_ssld.errors import EXIT_DONE, EXIT_USER, DataError, SsldError
 from ppcls_ssld.inference import read_labels
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Those of ppcls_ssld.data.lists, which reads the folders of a training run, and would bring its configs along.
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def list_images(paths: Iterable[str]) -> list[str]:
-    """Files as given, folders searched through, sorted. DataError for a path that is not there or holds no image."""
+    """Files as given, folders searched through, sorted, without hidden names; links are followed, no folder is entered
+    twice. DataError for a path that is not there or holds no image."""
     images: list[str] = []
     for path in map(Path, paths):
         if path.is_file():
@@ -32,11 +36,22 @@ def list_images(paths: Iterable[str]) -> list[str]:
             continue
         if not path.is_dir():
             raise DataError(f"{path}: no such file or folder")
-        found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        found = sorted(_images_below(path))
         if not found:
             raise DataError(f"{path}: no image in this folder; expected files ending in {' '.join(IMAGE_SUFFIXES)}")
         images += found
     return images
+
+
+def _images_below(top: Path) -> Iterator[str]:
+    seen = set()
+    for folder, folders, files in os.walk(top, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
+        if real not in seen:
+            yield from (str(Path(folder, f)) for f in files
+                        if f.lower().endswith(IMAGE_SUFFIXES) and not f.startswith("."))
+        seen.add(real)
 
 
 def print_predictions(classifier: Classifier, images: Iterable[str], batch_size: int, as_json: bool) -> int:
@@ -55,10 +70,15 @@ def print_predictions(classifier: Classifier, images: Iterable[str], batch_size:
                    "file_name": p.path}
         else:
             row = {"class_ids": list(p.class_ids), "scores": scores, "file_name": p.path, "label_names": list(p.labels)}
-        print(json.dumps(row, ensure_ascii=False) if as_json else row, flush=True)
+        print(_json(row) if as_json else row, flush=True)
     if corrupt:
         print(f"{len(corrupt)} image(s) could not be read", file=sys.stderr, flush=True)
     return EXIT_USER if corrupt else EXIT_DONE
+
+
+def _json(row: dict[str, Any]) -> str:
+    """One line of UTF-8; what is not UTF-8 in a file name is escaped, and comes back when the line is parsed."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 warnings.filterwarnings("ignore", message="No ccache found")  # Paddle's, about compiling; nothing is compiled here

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -120,17 +120,23 @@ class Predictor(Classifier):
     """The network of an export folder, with the preprocessing and class names of its `inference.yml`.
 
     Folders of PaddleClas's own export serve as well. device, threads: see InferenceEngine. topk, labels: instead of
-    those in inference.yml. Whether it tells one class or several attributes, inference.yml says as well.
+    those in inference.yml; attributes: the same of thresholds and names. Whether it tells one class or several
+    attributes, inference.yml says as well.
     predict(paths or uint8 RGB arrays, batch_size) -> list of Prediction.
     """
 
     def __init__(self, model_dir: str | os.PathLike, device: str = "cpu", threads: int | None = None,
-                 topk: int | None = None, labels: Sequence[str] | None = None):
+                 topk: int | None = None, labels: Sequence[str] | None = None, attributes: Attributes | None = None):
         own = read_inference_yml(model_dir)
         if own.attributes and topk is not None:
             raise ConfigError(f"topk {topk}: {model_dir} holds a network of attributes, each a yes or no; leave it out")
+        if attributes:
+            if not own.attributes:
+                raise ConfigError(f"{model_dir} holds a network of classes, not of attributes; leave thresholds out")
+            attributes = replace(attributes, names=attributes.names or own.attributes.names)
         super().__init__(InferenceEngine(model_dir, device, threads), own.transform_ops,
-                         own.topk if topk is None else topk, own.labels if labels is None else labels, own.attributes)
+                         own.topk if topk is None else topk, own.labels if labels is None else labels,
+                         attributes or own.attributes)
 
 
 @dataclass(frozen=True)

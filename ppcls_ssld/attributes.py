@@ -59,8 +59,9 @@ def label_list(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """The names in the `label_list` of an entry of a `PostProcess` section; empty without one. ConfigError when it is no
     list of names."""
     names = arguments.get("label_list") or ()
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, (str, int, float)) for name in names):
-        raise ConfigError(f"label_list: expected a list of names, one for each output in its order, found {names!r:.80}")
+    if not isinstance(names, (list, tuple)) or not all(type(name) in (str, int, float) for name in names):
+        raise ConfigError(f"label_list: expected a list of names, one for each output in its order, found {names!r:.80}"
+                          "; put names such as yes, no, on and off in quotes, or they are true and false to YAML")
     return tuple(map(str, names))
 
 

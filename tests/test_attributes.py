@@ -47,6 +47,7 @@ def test_a_set_of_ones_own_has_one_threshold_or_one_for_each():
     (GENERIC, {"label_list": "names.txt"}, "label_list: expected a list of names, .*found 'names.txt'"),
     (GENERIC, {"label_list": {"hat": 1}}, "expected a list of names"), (GENERIC, {"label_list": 3}, "found 3"),
     (GENERIC, {"label_list": ["hat", ["bag"]]}, "expected a list of names"),
+    (GENERIC, {"label_list": ["hat", True]}, "found .'hat', True.; put names such as yes, no, .* in quotes"),
     ("PersonAttribute", {"hold_threshold": "0.6"}, "found '0.6'"),
 ])
 def test_what_makes_no_sense_is_refused(name, arguments, message):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from dataclasses import replace
 
 import numpy as np
 
-from ..errors import EXIT_DONE, EXIT_USER, DataError
+from ..errors import EXIT_DONE, EXIT_USER, ConfigError, DataError
 from .main import add_config_arguments
 
 PARITY_IMAGES = 64
@@ -22,17 +23,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..config import load_config
-    from ..export import export_network, parity_report, preprocessing_of, write_inference_yml, write_parity
+    from ..export import export_network, inference_yml, parity_report, preprocessing_of, write_atomically, write_parity
     from ..inference import InferenceEngine
     from .student import class_names, load_student
 
     config = load_config(args.config, args.override)
     operations, labels = preprocessing_of(config), class_names(config)
+    # What can be refused is refused before the first file of an earlier export is replaced.
+    if not re.fullmatch(r"cpu|gpu(:\d+)?", config.Global.device):
+        raise ConfigError(f"Global.device: an exported network is compared on cpu, gpu or gpu:N, found "
+                          f"'{config.Global.device}'; take -o Global.device=cpu")
+    described = inference_yml(config.Arch.network(config.Arch.infer_model_name).name, operations, config.Infer.topk,
+                              labels, config.Infer.attributes)
     network = load_student(config, "export")
     head = "sigmoid" if config.Global.use_multilabel else "softmax"
     files = export_network(network, config.Global.save_inference_dir, config.Global.image_shape, args.format, head=head)
-    write_inference_yml(files.folder, config.Arch.network(config.Arch.infer_model_name).name, operations,
-                        config.Infer.topk, labels, config.Infer.attributes)
+    write_atomically(files.folder / "inference.yml", described)
     print(f"{files.folder}: {', '.join(p.name for p in (*files.programs, files.params))}, inference.yml")
     for reason in files.left_out:
         print(f"left out: {reason}")

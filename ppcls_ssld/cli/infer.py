@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ..errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGE_OR_FOLDER", help="instead of Infer.infer_imgs")
-    parser.add_argument("-c", "--config", metavar="FILE", help="YAML of the run; not needed with --model")
+    parser.add_argument("-c", "--config", metavar="FILE", help="YAML of the run; not needed with --model, and "
+                        "goes before what the export says of top-k, thresholds and class names")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE",
                         help="change one value, such as -o Infer.infer_imgs=photos")
     parser.add_argument("--model", metavar="DIR", help="an exported network instead of Global.pretrained_model")
@@ -22,6 +24,9 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.config and not args.model:
         raise ConfigError("nothing to infer with: give -c FILE (the YAML of the run), or --model DIR (an export)")
+    if args.override and not args.config:
+        raise ConfigError(f"-o {args.override[0]}: changes the YAML of a run, and none is given; add -c FILE, or leave "
+                          "it out")
     config = None
     if args.config:
         from ..config import load_config
@@ -31,8 +36,25 @@ def run(args: argparse.Namespace) -> int:
     if not paths:
         raise ConfigError("no images: name files or folders on the command line, or set Infer.infer_imgs")
     images = list_images(paths)
-    classifier = Predictor(args.model, config.Global.device if config else "cpu") if args.model else _eager(config)
+    if args.model and config:
+        classifier = Predictor(args.model, config.Global.device, **_post_process(config))
+    else:
+        classifier = Predictor(args.model) if args.model else _eager(config)
     return print_predictions(classifier, images, config.Infer.batch_size if config else 32, args.json)
+
+
+def _post_process(config) -> dict[str, Any]:
+    """What the YAML says of answers, for a Predictor: it goes before inference.yml, as with the trained network."""
+    from ..attributes import attributes_of
+    from .student import class_names
+
+    said = config.source.get("Infer") or {}
+    post, answers = said.get("PostProcess") or {}, {"labels": class_names(config) or None}
+    if config.Infer.attributes and post:
+        answers["attributes"] = attributes_of(*next(iter(config.Infer.attributes.items())))
+    if said.get("topk") or post.get("topk"):
+        answers["topk"] = config.Infer.topk
+    return answers
 
 
 def _eager(config):

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
                           f"{workers}, {args.short_side} and {args.quality}")
     config = PackConfig(Path(args.output), Encoding(args.short_side, args.quality), _bytes(args.shard_size),
                         0 if workers == 1 else workers, args.on_corrupt)
-    inputs = open_inputs(args.images, args.root, args.delimiter, args.labels)
+    inputs = open_inputs(args.images, args.root, args.delimiter, args.labels, args.output)
     done = pack(inputs, config, rank, world)
     if done:
         skipped = f", {done.skipped:,} that cannot be read left where they are (quarantine.csv)" if done.skipped else ""

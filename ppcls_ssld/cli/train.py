@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..config.schema import RunConfig
 from ..errors import ConfigError
 from .main import add_config_arguments
 
@@ -21,5 +22,18 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and any(o.startswith("Global.checkpoints=") for o in args.override):
         raise ConfigError("--resume and -o Global.checkpoints=... are two ways to say where to go on from; give one")
     resume = ["Global.checkpoints=auto"] if args.resume else []
-    train(load_config(args.config, [*args.override, *resume]))
+    config = load_config(args.config, [*args.override, *resume])
+    if config.Global.pretrained_model:
+        raise ConfigError(f"Global.pretrained_model: {config.Global.pretrained_model} would not be read: training "
+                          f"starts from {_start_of(config)}; give the path there, and set this one to null")
+    train(config)
     return 0
+
+
+def _start_of(config: RunConfig) -> str:
+    """Key path of the weights that the student starts from; Arch has three forms."""
+    arch, role = config.source["Arch"], config.Arch.infer_model_name
+    if arch.get("name") == "DistillationModel":
+        number = next(i for i, model in enumerate(arch["models"]) if role in model)
+        return f"Arch.models.{number}.{role}.pretrained"
+    return "Arch.pretrained" if arch.get("name") else f"Arch.{role}.pretrained"

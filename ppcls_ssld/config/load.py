@@ -112,6 +112,8 @@ def _override(tree: dict[str, Any], override: str, places: Places) -> None:
     key_path = key_path.strip()
     if not equals or not all(key_path.split(".")):
         raise ConfigError(f"{flag}: expected key.path=value, such as -o Global.epochs=10")
+    if not value_text.strip():  # of a shell variable that is not set
+        raise ConfigError(f"{flag}: no value; write {key_path}=null to unset it")
     value, value_places = text.parse(value_text, flag)
     *parents, last = key_path.split(".")
     node: Any = tree

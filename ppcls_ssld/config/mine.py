@@ -220,6 +220,11 @@ def _teacher(root: Section) -> tuple[NetworkConfig | None, int | None]:
     if not root.has("Teacher"):
         return None, None
     section = root.section("Teacher")
-    values = section.fields(NetworkConfig, "name", "pretrained", "use_ssld", "engine", "allow_partial")
+    values = section.fields(NetworkConfig, "name", "pretrained", "use_ssld", "engine", "output_stride", "allow_partial")
+    if section.value("bn_mode", str, "eval") != "eval":
+        fail(section.at("bn_mode"), "expected 'eval', or leave it out: an image's score must not depend on the images "
+                                    "beside it")
+    if not section.value("frozen", bool, True):
+        fail(section.at("frozen"), "expected true, or leave it out: nothing is trained here")
     class_num = section.value("class_num", int, None, LIMITS[MineConfig]["class_num"])
     return NetworkConfig(role="Teacher", arguments=section.rest(), frozen=True, bn_mode="eval", **values), class_num

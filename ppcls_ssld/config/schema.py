@@ -28,7 +28,7 @@ class GlobalConfig:
     print_batch_step: int = 10  # a row of metrics.jsonl every this many steps
     image_shape: tuple[int, int, int] = (3, 224, 224)
     use_multilabel: bool = False  # an image has class_num labels, each yes, no or not known, instead of one class
-    pretrained_model: str | None = None  # the student's weights, for eval, export and infer
+    pretrained_model: str | None = None  # the student's weights, for eval, export and infer; train refuses it
     checkpoints: str | None = None  # an output folder or one checkpoint in it; 'auto' = output_dir if it holds one
     save_interval: int = 1  # epochs between checkpoints
     save_steps: int | None = None  # steps between checkpoints, besides those of save_interval

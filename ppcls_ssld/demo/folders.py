@@ -56,7 +56,7 @@ def _scan(root: Path, classes: tuple[str, ...], at_least: int) -> list[Item]:
     for label, name in enumerate(classes):
         folder = (root / name).absolute()
         files = sorted(e.name for e in os.scandir(folder)) if folder.is_dir() else []
-        files = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
+        files = [file for file in files if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")]
         if len(files) < at_least:
             raise DataError(f"{folder}: {len(files)} images ({' '.join(sorted(SUFFIXES))}); the demo needs at least "
                             f"{at_least} there")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..mining.sources import printable
 from ..rng import Stream, generator
 
 DELIMITER = "\t"  # a user's paths may hold spaces
@@ -88,7 +89,11 @@ def by_class(items: Iterable[Item]) -> dict[int, list[Item]]:
 
 
 def write_lists(images: DemoImages, folder: Path) -> Lists:
-    """Write the lists of `images` into `folder`."""
+    """Write the lists of `images` into `folder`. DataError for an image whose name cannot stand in a list."""
+    bad = next((i.path for i in (*images.train, *images.test) if printable(i.path) != i.path), None)
+    if bad is not None:
+        raise DataError(f"{printable(bad)}: this name has a line break in it, or is not UTF-8, and lists are UTF-8 "
+                        "with an image a line; rename it")
     folder.mkdir(parents=True, exist_ok=True)
     lists = Lists(folder, folder / "train_labelled.txt", folder / "train_unlabelled.txt",
                   folder / "train_all_labelled.txt", folder / "test.txt", folder / "classes.txt")

@@ -13,7 +13,7 @@ import yaml
 from ..attributes import GENERIC
 from ..config.readonly import plain
 from ..config.schema import Entry, RunConfig
-from ..data.pixels import number
+from ..data.pixels import number, pipeline
 from ..errors import CheckpointError, ConfigError
 
 
@@ -35,8 +35,17 @@ def write_inference_yml(folder: str | os.PathLike, model_name: str, transform_op
     predictor, which gives uint8 RGB [H, W, 3]; `scale: 1.0/255.0` becomes a number; the result is [3, H, W].
     attributes: for several labels an image, instead of Topk: {name: arguments} of `attributes.py`. PaddleClas's own
     predictor (deploy/python) reads its named sets; MultiLabelThreshOutput with a label_list is read by PaddleX.
+    ConfigError, and nothing is written, for operations that a predictor does not know.
     """
+    return write_atomically(Path(folder) / "inference.yml",
+                            inference_yml(model_name, transform_ops, topk, labels, attributes))
+
+
+def inference_yml(model_name: str, transform_ops: Sequence[Entry], topk: int = 5, labels: Sequence[str] = (),
+                  attributes: Entry | None = None) -> str:
+    """What `write_inference_yml` writes."""
     operations = _for_predictor(transform_ops)
+    pipeline(operations, "the preprocessing of inference.yml")
     (name, arguments), = (attributes or {"Topk": {"topk": topk}}).items()
     post = {name: plain(arguments)}
     if name not in ("Topk", GENERIC):
@@ -44,7 +53,7 @@ def write_inference_yml(folder: str | os.PathLike, model_name: str, transform_op
     elif labels:
         post[name]["label_list"] = list(labels)
     tree = {"Global": {"model_name": model_name}, "PreProcess": {"transform_ops": operations}, "PostProcess": post}
-    return write_atomically(Path(folder) / "inference.yml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def write_atomically(path: Path, text: str) -> Path:

@@ -21,6 +21,7 @@ from .legacy_ops import legacy_ops
 FORMATS = ("json", "pdmodel")
 HEADS = {"softmax": paddle.nn.Softmax, "sigmoid": paddle.nn.Sigmoid}
 PARAMS = ".pdiparams"
+PROOF = "parity.json"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def _write(network: paddle.nn.Layer, prefix: Path, image_shape: Sequence[int], k
 
 
 def _move_in(folder: Path, name: str, written: Mapping[str, Path]) -> ExportedFiles:
-    """Replace an earlier export, parameters first; programs of another format would not fit them and go."""
+    """Replace an earlier export, parameters first; its proof and programs of other formats would not fit and go."""
+    (folder / PROOF).unlink(missing_ok=True)
     files = {f.name: f for prefix in written.values() for f in prefix.parent.iterdir()}
     for file in sorted(files, key=lambda f: not f.endswith(PARAMS)):
         os.replace(files[file], folder / file)

@@ -16,6 +16,7 @@ import paddle
 from ..arch import logits_of
 from ..errors import DataError
 from .inference_yml import write_atomically
+from .paddle_inference import PROOF
 
 LOG_FLOOR = -60.0  # Paddle's CPU softmax stops at e^-64; below this, both sides count as equal
 LOGIT_CEILING = 7.0  # of a sigmoid, whose float32 answers to greater logits are too close to 1; equal above it too
@@ -50,7 +51,7 @@ class ParityReport:
 def write_parity(folder: str | os.PathLike, reports: Mapping[str, ParityReport]) -> Path:
     """`folder/parity.json`: program file -> its report, atomically."""
     tree = {program: {**asdict(report), "passed": report.passed()} for program, report in reports.items()}
-    return write_atomically(Path(folder) / "parity.json", json.dumps(tree, indent=1) + "\n")
+    return write_atomically(Path(folder) / PROOF, json.dumps(tree, indent=1) + "\n")
 
 
 def parity_report(network: paddle.nn.Layer, engine: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -99,7 +100,7 @@ class Exclusions:
             except OSError as e:
                 raise DataError(f"{file}: the exclusion list cannot be read ({e.strerror})") from e
             digest.update(content)
-            words = [line.strip() for line in content.split(b"\n")]
+            words = [line.strip() for line in content.removeprefix(codecs.BOM_UTF8).split(b"\n")]
             found = {bytes.fromhex(word.decode()) for word in words if _ID.fullmatch(word)}
             self.lines += sum(map(bool, words))
             self.ids |= found

@@ -91,8 +91,9 @@ def _names(sources: list[Source], found: list[int], unlistable: list[tuple[str, 
         for name in names_of(source, unlistable):
             found[number] += 1
             yield name, number
-        if not found[number] and len(unlistable) == refused:
-            raise DataError(f"{source.path}: there is no image in it")
+        if not found[number]:
+            reasons = [f" that can be listed ({name}: {reason})" for name, reason in unlistable[refused:]]
+            raise DataError(f"{source.path}: there is no image in it{next(iter(reasons), '')}")
 
 
 def _sorted_runs(names: Iterator[tuple[str, int]], folder: Path, stack: ExitStack) -> list[Iterator[tuple[str, int]]]:

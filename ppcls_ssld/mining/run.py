@@ -20,7 +20,7 @@ from .dedup import Thresholds
 from .false_alarms import at_threshold, leave_one_out
 from .outputs import write_json
 from .results import class_names_of, write_results
-from .score import check_teacher
+from .score import check_teacher, check_transforms
 from .workspace import Workspace, digest_of, read_json
 
 STAGES = ("dedup", "score", "select")
@@ -52,6 +52,7 @@ def _check(config: MineConfig, wanted: Sequence[str]) -> None:
     if set(wanted) - {"dedup"} and config.Teacher is None:
         raise ConfigError("no teacher: give --teacher ARCH and --teacher-weights FILE (or run `mine dedup` alone)")
     if "score" in wanted:
+        check_transforms(config)
         check_teacher(config)
     if "select" in wanted:
         Exclusions(config.Select)

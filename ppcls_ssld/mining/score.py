@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ..arch import Teacher, build_network, build_teacher, check_name, initialise
 from ..config import plain
 from ..config.mine import MineConfig
 from ..config.schema import Entry
-from ..errors import ConfigError
+from ..data import build_transforms
+from ..errors import ConfigError, DataError, WeightsError
 from .forward import run_network
 from .listing import Listing
 from .store import write_part
@@ -41,22 +43,40 @@ def score_settings(config: MineConfig) -> dict[str, Any]:
             "class_num": config.class_num or known_class_num(teacher), "device": config.device.partition(":")[0],
             "transform_ops": plain(transforms_of(config)), "batch_size": config.Score.batch_size,
             "threads": config.threads, "classes_stored": config.Score.classes_stored,
-            "paddle": paddle.__version__}
+            "paddle": paddle.__version__,
+            **({"output_stride": teacher.output_stride} if teacher.output_stride else {})}
 
 
 def check_teacher(config: MineConfig) -> None:
     """ConfigError or WeightsError when the teacher cannot be built, or its weights file is missing or does not fit."""
     network = _teacher_of(config)
-    check_name(network)
-    if isinstance(network.pretrained, str) and "://" not in network.pretrained:
-        file_digest(network.pretrained)
-        initialise(build_network(network, config.class_num or known_class_num(network)), network)
+    with _key_paths_of_mining():
+        check_name(network)
+        if isinstance(network.pretrained, str) and "://" not in network.pretrained:
+            file_digest(network.pretrained)
+            initialise(build_network(network, config.class_num or known_class_num(network)), network)
+
+
+def check_transforms(config: MineConfig) -> None:
+    """ConfigError when the transforms cannot be built, or give images that the teacher's program does not take."""
+    size, pipeline = config.Score.image_size, build_transforms(transforms_of(config), "Score.transform_ops")
+    if _teacher_of(config).engine == "eager":
+        return
+    try:
+        shape = pipeline(np.zeros((size, size, 3), np.uint8), np.random.default_rng(0)).shape
+        found = f"give {shape[2]}x{shape[1]} pixels"
+    except DataError as e:
+        shape, found = None, f"do not work on an image of {size}x{size}: {e}"
+    if shape != (3, size, size):
+        raise ConfigError(f"Score.image_size is {size}, but the transforms (Score.transform_ops, or Score.resize_short "
+                          f"and the crop) {found}; make them agree, or set Teacher.engine: eager")
 
 
 def load_teacher(config: MineConfig, class_num: int) -> Teacher:
     """The frozen teacher. WeightsError when its weights do not fit."""
     size = config.Score.image_size
-    return build_teacher(_teacher_of(config), class_num, (3, size, size), config.device, threads=config.threads)[0]
+    with _key_paths_of_mining():
+        return build_teacher(_teacher_of(config), class_num, (3, size, size), config.device, threads=config.threads)[0]
 
 
 def score_blocks(config: MineConfig, listing: Listing, blocks: Mapping[int, tuple[np.ndarray, np.ndarray]],
@@ -110,6 +130,15 @@ def file_digest(path: str) -> str:
         raise ConfigError(f"{path}: the teacher's weights cannot be read ({e.strerror}); expected the path of a "
                           ".pdparams file (--teacher-weights)") from e
     return digest.hexdigest()
+
+
+@contextmanager
+def _key_paths_of_mining() -> Iterator[None]:
+    """Errors of arch say `Arch.Teacher`, where a training config has what is the section Teacher here."""
+    try:
+        yield
+    except (ConfigError, WeightsError) as e:
+        raise type(e)(str(e).replace("Arch.Teacher", "Teacher")) from e
 
 
 def _teacher_of(config: MineConfig):

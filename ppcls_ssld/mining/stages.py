@@ -40,6 +40,9 @@ def protect(ws: Workspace) -> Protected:
     if ws.protected is None:
         ws.say("warning: nothing is protected (--protect); copies of your validation images may stay in the pool")
         return Protected(None, None)
+    if unlistable := ws.about["protected"]["unlistable"]:
+        ws.say(f"warning: {len(unlistable):,} protected files or folders cannot be listed, so copies of the images in "
+               f"them may stay in the pool; see quarantine.csv. The first: {unlistable[0][0]}: {unlistable[0][1]}")
     folder, config = ws.folder / "protected", ws.config
     settings, done = _protected_settings(ws), folder / "protected.json"
     if not _is_protected(ws):

@@ -13,6 +13,7 @@ from ..errors import DataError
 from ..mining.header import inspect
 
 _MOST_PIXELS = 1 << 30  # OpenCV's own limit
+_LONGEST_SIDE = 65_500  # pixels of a JPEG: libjpeg's JPEG_MAX_DIMENSION
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ def pack_image(name: str, archives: Archives, encoding: Encoding) -> Packed:
         return Packed(b"", reason=str(e).removeprefix(f"{name}: "))
     if min(image.shape[:2]) <= encoding.short_side and _is_plain_jpeg(encoded):
         return Packed(encoded, copied=True)
-    return Packed(encode(shrink(image, encoding.short_side), encoding.quality))
+    try:
+        return Packed(encode(shrink(image, encoding.short_side), encoding.quality))
+    except DataError as e:
+        return Packed(b"", reason=str(e))
 
 
 def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
@@ -62,9 +66,15 @@ def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
 
 
 def encode(image: np.ndarray, quality: int) -> bytes:
-    """JPEG of uint8 RGB [H, W, 3], colour at half resolution (4:2:0)."""
+    """JPEG of uint8 RGB [H, W, 3], colour at half resolution (4:2:0). DataError when a side is too long for one."""
+    height, width = image.shape[:2]
+    if max(height, width) > _LONGEST_SIDE:
+        raise DataError(f"{width}x{height} pixels, and a JPEG has at most {_LONGEST_SIDE:,} a side")
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    done, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise DataError(f"OpenCV {cv2.__version__} cannot encode {width}x{height} pixels as a JPEG")
+    return jpeg.tobytes()
 
 
 def _is_plain_jpeg(encoded: bytes) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from ..config.schema import SourceConfig
 from ..data.lists import ImageList, read_folder, read_list
 from ..errors import ConfigError, DataError
-from ..mining.sources import names_of, printable, recognise
+from ..mining.sources import Source, names_of, printable, recognise
 from ..structs import UNLABELLED
 
 _MOST_CLASSES = 2**31 - 1  # a list's own labels are taken as they are
@@ -46,18 +46,20 @@ class Inputs:
         return self.images.path(index)
 
 
-def open_inputs(path: str, root: str | None = None, delimiter: str | None = None, labels: str = "auto") -> Inputs:
+def open_inputs(path: str, root: str | None = None, delimiter: str | None = None, labels: str = "auto",
+                output: str | None = None) -> Inputs:
     """What is at `path`: a list, a folder, a tar archive, an image, or several by a pattern.
 
     root: folder of a list's relative paths; None: the list's own. delimiter: of a list; None: a tab or a space. labels:
     auto takes those of a list whose first line has one or several; none drops them; folders makes a class of each folder
-    right below `path`. The order is the one in which a reader counts the same list or folder; members of archives are
-    sorted by name.
+    right below `path`. output: ConfigError when a folder that is searched would hold it. The order is that in which a
+    reader counts the same list or folder; members of archives are sorted by name.
     """
     if path.lower().endswith((".yaml", ".yml")) and os.path.isfile(path):
         raise ConfigError(f"{path}: is a config; name the list in it instead (cls_label_path, with its image_root as "
                           "--root)")
     source = recognise(path, root)
+    _check_output(source, output)
     if labels == "folders" and source.kind != "folder":
         raise ConfigError(f"{path}: a {source.kind} has no class folders; leave --labels folders out")
     if source.kind == "list":
@@ -78,6 +80,15 @@ def open_inputs(path: str, root: str | None = None, delimiter: str | None = None
     if not names:
         raise DataError(f"{path}: there is no image in it" + (f" ({unlistable[0][1]})" if unlistable else ""))
     return Inputs(_image_list(names), tuple(unlistable))
+
+
+def _check_output(source: Source, output: str | None) -> None:
+    """The shards would be images of the next start, which could not go on with this one."""
+    for each in (source, *source.parts):
+        folder = os.path.realpath(each.path)
+        if output and each.kind == "folder" and os.path.commonpath([folder, os.path.realpath(output)]) == folder:
+            raise ConfigError(f"--output {output}: lies in {each.path}, whose images are to be packed; choose a folder "
+                              "outside of it, or the packed ones would be among them when this is started again")
 
 
 def _first_labels(path: str, delimiter: str | None) -> tuple[str | None, int]:

@@ -4,8 +4,8 @@
     and, when all is done, list.txt  originals.txt  quarantine.csv  classes.txt
 
 Line i of list.txt, and of originals.txt, is image i of the input, with its label or labels, so weights of images stay
-valid. Stored targets do not: names and pixels are others; pack first, then write them for list.txt. An image that cannot
-be read keeps its line and its original's name there. With class folders, line i of classes.txt is the name of class i.
+valid. Stored targets do not: names and pixels are others; pack first, then write them for list.txt. An image that
+cannot be read keeps its line and its original's name there. With class folders, classes.txt has `id name` a line.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ def _finish(inputs: Inputs, config: PackConfig, plan: dict[str, Any], blocks: Bl
     write_atomic(folder / "list.txt", "".join(name + end for name, end in zip(names, ends)))
     write_atomic(folder / "originals.txt", "".join(f"{name}\n" for name in originals))
     if inputs.images.class_names:
-        write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in inputs.images.class_names))
+        lines = (f"{i} {name}\n" for i, name in enumerate(inputs.images.class_names))
+        write_atomic(folder / "classes.txt", "".join(lines))
     write_csv(folder / "quarantine.csv", ("line", "original", "reason"),
               [(line + 1 if line != "" else "", name, reason) for line, name, reason in skipped])
     summary = Summary(len(inputs), sum(i.copied for i in indexes), len(skipped) - len(inputs.unlistable),

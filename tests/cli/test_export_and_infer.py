@@ -137,6 +137,44 @@ def test_infer_without_a_network_or_without_images_says_what_to_give(world, caps
     assert "no images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag, message", [
+    ("Infer.transforms.1={NormaliseImage: {}}", "'NormaliseImage' has no place in inference"),
+    ("Infer.transforms.1={ResizeImage: {sise: 32}}", "sise"),
+    ("Infer.transforms.0={DecodeImage: {to_rgb: false}}", "predictors give RGB"),
+    ("Global.device=cpu:0", "compared on cpu, gpu or gpu:N, found 'cpu:0'"),
+])
+def test_a_refused_export_leaves_the_files_of_the_one_before(world, exported, capsys, flag, message):
+    before = {p.name: p.read_bytes() for p in exported.iterdir()}
+    assert main(["export", "-c", str(world / "run.yaml"), "-o", flag]) == 2
+    assert message in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in exported.iterdir()} == before
+
+
+def test_an_override_without_the_yaml_that_it_changes_is_refused(exported, world, capsys):
+    flag = "Infer.PostProcess.topk=1"
+    assert main(["infer", "--model", str(exported), "-o", flag, str(world)]) == 2
+    assert f"-o {flag}: changes the YAML of a run, and none is given" in capsys.readouterr().err
+
+
+def test_beside_an_export_the_yaml_rules_the_answers_and_what_it_leaves_open_the_export(world, exported, tmp_path,
+                                                                                       capsys):
+    (tmp_path / "letters.txt").write_text("0 a\n1 b\n2 c\n3 d\n")
+
+    def answer(*flags):
+        model = [] if "eager" in flags else ["--model", str(exported)]
+        more = [part for flag in flags if flag != "eager" for part in ("-o", flag)]
+        assert main(["infer", "-c", str(world / "run.yaml"), *model, *more, "--json", str(world / "0.png")]) == 0
+        row = json.loads(capsys.readouterr().out)
+        return row["class_ids"], row["label_names"]
+
+    flags = ("Infer.PostProcess.topk=3", f"Infer.PostProcess.class_id_map_file={tmp_path / 'letters.txt'}")
+    classes, names = answer(*flags)
+    assert len(classes) == 3 and names == ["abcd"[i] for i in classes]
+    assert answer(*flags, "eager") == (classes, names)
+    bees = [("ant", "bee", "cow", "dog")[i] for i in classes]
+    assert answer("Infer.PostProcess=null", "Infer.transforms=null") == (classes[:2], bees[:2])
+
+
 @pytest.fixture(scope="module")
 def several(world):
     """The same student with four attributes an image instead of one of four classes."""
@@ -177,3 +215,16 @@ def test_both_networks_answer_yes_or_no_to_every_attribute(world, several, capsy
             assert x["yes"] == y["yes"] == (x["score"] >= threshold)
             seen.add(x["yes"])
     assert seen == {True, False}
+
+
+def test_thresholds_of_the_yaml_rule_beside_an_export_too_and_its_names_stay(world, several, capsys):
+    def answers(*more):
+        assert main(["infer", "--model", str(several), "--json", str(world), *more]) == 0
+        rows = map(json.loads, capsys.readouterr().out.splitlines())
+        return [(a["name"], a["score"], a["yes"]) for row in rows for a in row["attributes"]]
+
+    flags = ("Infer.PostProcess.threshold=0", "Infer.PostProcess.class_id_map_file=null")
+    own = answers()
+    ruled = answers("-c", str(world / "several.yaml"), *(part for flag in flags for part in ("-o", flag)))
+    assert {yes for _, _, yes in own} == {True, False}
+    assert ruled == [(name, score, True) for name, score, _ in own]

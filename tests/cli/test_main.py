@@ -91,6 +91,17 @@ def test_a_corrupt_image_is_skipped_and_counted_when_asked(config, capsys):
     assert "2.png" in capsys.readouterr().out
 
 
+def test_training_refuses_weights_that_it_would_not_read_and_says_where_they_belong(config, capsys):
+    weights, network = "Global.pretrained_model=some/weights", "{name: PPLCNet_x0_25}"
+    assert "starts from Arch.Student.pretrained;" in told(capsys, "train", config, weights)
+    one = "Arch={name: PPLCNet_x0_25, class_num: 2}"
+    assert "starts from Arch.pretrained;" in told(capsys, "train", config, weights, one)
+    theirs = f"Arch={{name: DistillationModel, class_num: 2, models: [{{Teacher: {network}}}, {{Student: {network}}}]}}"
+    assert "starts from Arch.models.1.Student.pretrained;" in told(capsys, "train", config, weights, theirs)
+    assert not (config.parent / "run").exists()
+    assert "pretrained_model" not in told(capsys, "train", config, "Global.pretrained_model=null", "Optimizer.name=X")
+
+
 def test_eval_without_weights_says_how_to_give_them(config, capsys):
     assert "Global.pretrained_model" in told(capsys, "eval", config)
 

@@ -34,7 +34,8 @@ def test_numbers_without_a_dot_are_numbers(theirs_file):
 
 @pytest.mark.parametrize("text, value", [("1e-5", 1e-5), ("2E+3", 2000.0), (".5e1", 5.0), ("-1.5e-2", -0.015),
                                          ("1e5", 1e5), ("None", None), ("'1e-5'", "1e-5"), ("'None'", "None"),
-                                         ("1.0/255.0", "1.0/255.0"), ("e5", "e5"), ("[1, a]", (1, "a")), ("", None)])
+                                         ("1.0/255.0", "1.0/255.0"), ("e5", "e5"), ("[1, a]", (1, "a")),
+                                         ("null", None), ("''", "")])
 def test_override_values_are_read_as_yaml(ours_file, text, value):
     config = load_config(ours_file, [f"Loss.Train.0.SymmetricKL.x={text}"])
     assert entry(config)["x"] == value and type(entry(config)["x"]) is type(value)
@@ -217,3 +218,9 @@ def test_differences_name_every_key_path_that_changed(theirs_file):
     assert "Loss.Train.0.DistillationDMLLoss.weight: 1.0 -> 2" in lines
     assert "Global.image_shape: [3, 32, 32] -> [3, 64, 64]" in lines
     assert "Infer.batch_size: 2 -> not given" in lines and "Infer: not given -> None" in lines
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_override_without_a_value_is_refused_because_a_shell_variable_may_be_unset(ours_file, text):
+    with pytest.raises(ConfigError, match="-o Global.output_dir=.*: no value; write Global.output_dir=null to"):
+        load_config(ours_file, [f"Global.output_dir={text}"])

@@ -35,6 +35,14 @@ def test_paths_are_kept_as_seen_from_anywhere(tmp_path, monkeypatch):
     assert load_mine(None, (), {**TREE, **url}).Teacher.pretrained == "https://host/w.pdparams"
 
 
+def test_the_teacher_of_a_training_config_is_taken_as_it_stands_there():
+    teacher = {**TREE["Teacher"], "frozen": True, "bn_mode": "eval", "output_stride": 8, "engine": "eager",
+               "lr_mult_list": [1.0]}
+    read = load_mine(None, (), {**TREE, "Teacher": teacher}).Teacher
+    assert (read.frozen, read.bn_mode, read.output_stride, read.engine) == (True, "eval", 8, "eager")
+    assert dict(read.arguments) == {"lr_mult_list": (1.0,)}
+
+
 @pytest.mark.parametrize("section, values, message", [
     ("Select", {"topk": 3}, "did you mean 'top_k'"),
     ("Select", {"top_k": 0}, "Select.top_k: expected a positive integer, found 0"),
@@ -43,6 +51,9 @@ def test_paths_are_kept_as_seen_from_anywhere(tmp_path, monkeypatch):
     ("Score", {"classes_stored": 1}, "an integer of 2 or more"),
     ("Dedup", {"min_correlation": 1.5}, "above 0 and below 1"),
     ("Dedup", {"method": "paper", "negatives": ["/n"]}, "calibrates the cascade"),
+    ("Teacher", {"name": "X", "bn_mode": "batch_stats"}, "Teacher.bn_mode: expected 'eval', or leave it out"),
+    ("Teacher", {"name": "X", "frozen": False}, "Teacher.frozen: expected true, or leave it out"),
+    ("Teacher", {"name": "X", "output_stride": 3}, "Teacher.output_stride: expected one of 1, 2, 4, 8"),
     ("Mine", {"output_dir": "/out", "pool": []}, "Mine.pool: missing"),
     ("Mine", {"output_dir": "/out", "pool": [3]}, "expected a path, or"),
     ("Mine", {"pool": ["/pool"]}, "--output DIR"),

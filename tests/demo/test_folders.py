@@ -32,9 +32,10 @@ def test_a_large_folder_is_capped_per_class_and_the_cap_is_told(class_folders, t
     assert any("30 of 56 training and 6 of 14 test images" in note for note in images.notes)
 
 
-def test_other_files_and_hidden_folders_are_left_out(class_folders, tmp_path):
+def test_other_files_and_hidden_names_are_left_out(class_folders, tmp_path):
     root = class_folders(tmp_path / "pets", {"dog": 20, "cat": 20, ".thumbnails": 3})
     (root / "dog" / "notes.txt").write_text("not an image")
+    (root / "dog" / "._000.png").write_text("what macOS writes beside an image")
     images = folder_images(root, seed=0)
     assert images.classes == ("cat", "dog") and len(images.train) + len(images.test) == 40
 

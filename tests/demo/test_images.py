@@ -1,5 +1,8 @@
 """Splits and lists: what the student may see, and what it may not."""
 
+import os
+from dataclasses import replace
+
 import pytest
 
 from ppcls_ssld.demo.images import Item, by_class, spread, split_test, split_train, write_lists
@@ -58,3 +61,9 @@ def test_no_training_list_holds_a_test_image(images, tmp_path):
 def test_spread_keeps_to_its_limit_and_reaches_both_ends():
     assert spread(100, 5).tolist() == [0, 25, 50, 74, 99]
     assert spread(3, 5).tolist() == [0, 1, 2]
+
+
+def test_an_image_whose_name_cannot_stand_in_a_list_is_named(images, tmp_path):
+    for name in (os.fsdecode(b"/images/\xff.png"), "/images/a\nb.png"):
+        with pytest.raises(DataError, match=r"/images/.*\.png: this name has a line break in it, or is not UTF-8"):
+            write_lists(replace(images, test=(*images.test, Item(name, 0))), tmp_path / "lists")

@@ -1,4 +1,5 @@
 import ast
+import io
 import json
 import os
 import shutil
@@ -6,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.predict import main
+from deploy.predict import IMAGE_SUFFIXES, list_images, main
+from ppcls_ssld.data.lists import SUFFIXES, files_below
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,3 +59,25 @@ def test_the_script_runs_from_anywhere_and_loads_no_training_stack(model_dir, ph
     loaded = {m.strip("'[] ") for m in modules.split(",")}
     assert {m for m in loaded - allowed if not m.startswith("ppcls_ssld.inference")} == set()
     assert "ppcls_ssld.inference.engine" in loaded
+
+
+def test_a_folder_gives_the_images_that_training_would_read(photos, tmp_path):
+    for name in ("a.gif", "b.PPM", "c.pgm", "d.jpe", "._e.jpg", ".cache/f.jpg", "sub/g.webp", "notes.txt", "h.jpg.md"):
+        (tmp_path / "top" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "top" / name).touch()
+    (tmp_path / "top" / "linked").symlink_to(photos)
+    (tmp_path / "top" / "sub" / "ring").symlink_to(tmp_path / "top")
+    found = list_images([str(tmp_path / "top")])
+    assert found == sorted(files_below(str(tmp_path / "top"))) and len(found) == 5 + 5
+    assert sorted(IMAGE_SUFFIXES) == sorted(SUFFIXES)
+    assert list_images([str(tmp_path / "top" / "._e.jpg")]) == [str(tmp_path / "top" / "._e.jpg")]  # asked for by name
+
+
+def test_a_name_that_is_not_utf8_comes_through_json_on_a_strict_stdout(model_dir, photos, tmp_path, monkeypatch):
+    name = os.fsdecode(os.fsencode(tmp_path) + "/ü ".encode() + b"\xff.png")
+    shutil.copy(photos / "a.png", name)
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "utf-8", errors="strict"))
+    assert main(["--model", str(model_dir), "--json", name]) == 0
+    line = out.getvalue().decode()
+    assert json.loads(line)["file_name"] == name and "/ü " in line

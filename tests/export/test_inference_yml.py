@@ -68,6 +68,12 @@ def test_a_network_trained_on_bgr_is_refused(tmp_path):
         write_inference_yml(tmp_path, "m", [{"DecodeImage": {"to_rgb": False}}])
 
 
+def test_operations_that_a_predictor_does_not_know_are_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(ConfigError, match="'NormaliseImage' has no place in inference"):
+        write_inference_yml(tmp_path, "m", [*TRANSFORMS[:3], {"NormaliseImage": {}}])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failed_write_keeps_the_old_file_and_says_where(tmp_path):
     (tmp_path / "inference.yml").mkdir()  # nothing can replace a folder, whoever runs the test
     (tmp_path / "inference.yml" / "old").write_text("kept")

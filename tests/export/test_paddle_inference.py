@@ -93,6 +93,7 @@ def test_random_numbers_and_parameter_names_go_on_as_without_an_export(make_toy,
 def test_a_second_export_replaces_the_first_and_leaves_no_program_that_does_not_fit(make_toy, eager, images, tmp_path):
     export_network(make_toy(seed=1), tmp_path, SHAPE, head=None)
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "parity.json").write_text("of the first, and no proof of the second")
     network = make_toy(seed=2)
     export_network(network, tmp_path, SHAPE, "pdmodel", head=None)
     names = {p.name for p in tmp_path.iterdir()}

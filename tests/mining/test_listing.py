@@ -145,7 +145,9 @@ def test_a_file_with_the_signs_of_a_pattern_in_its_name_is_itself(tmp_path, list
     ("a.parquet", b"PAR1" + bytes(50), "Parquet"), ("a.tar", b"not a tar", "not a tar archive, though it is named"),
     ("a.bin", b"ab\0cd", "neither a tar archive nor a text file"), ("a.txt", b"", "a.txt.*empty"),
     ("a.txt", "ü.jpg".encode("latin-1"), "a.txt:1: byte 0xfc is not UTF-8"), ("empty.tar", bytes(10240), "no image"),
-    ("folder/x.txt", b"a.jpg", "folder: there is no image in it"), ("a.txt", b"\xff\xfea\0", "neither")])
+    ("folder/x.txt", b"a.jpg", "folder: there is no image in it$"),
+    ("folder/val.tar.gz", b"x", r"folder: there is no image in it that can be listed \(.*val.tar.gz: .*decompress it"),
+    ("folder/a.tar", b"no tar", "that can be listed .*a.tar: not a tar"), ("a.txt", b"\xff\xfea\0", "neither")])
 def test_a_source_that_cannot_be_used_is_an_error_that_says_why(tmp_path, listed, name, data, word):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(data)

@@ -1,5 +1,6 @@
 """Mining from beginning to end on real pictures: what goes, what stays, and that nothing else decides it."""
 
+import codecs
 import json
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mining_world import CLASSES, TILE, counts, names, results, table, tiles, write
+from ppcls_ssld.config.mine import SelectConfig
 from ppcls_ssld.config.schema import LoaderConfig, SourceConfig
 from ppcls_ssld.data import TrainReader
 from ppcls_ssld.errors import ConfigError, DataError, WeightsError
+from ppcls_ssld.mining.choose import Exclusions
 from ppcls_ssld.mining.false_alarms import at_threshold
 from ppcls_ssld.mining.geometry import GeometryConfig
+from ppcls_ssld.mining.score import check_transforms, load_teacher, score_settings
 
 
 def test_every_planted_copy_is_removed_for_its_original_and_nothing_else(world, mined):
@@ -175,6 +179,23 @@ def test_a_pool_without_one_readable_image_gives_empty_lists(world, tmp_path):
     assert (out / "selected.txt").read_text() == "" and counts(out)["unreadable"] == 1
 
 
+def test_a_protected_folder_in_which_nothing_can_be_listed_stops_the_run(world, tmp_path):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "val.tar.gz").write_bytes(b"packed")
+    for protect in ([str(tmp_path / "val")], [str(world.folder / "protected"), str(tmp_path / "val")]):
+        with pytest.raises(DataError, match="val: there is no image in it that can be listed .*val.tar.gz"):
+            world.mine("packed", wanted=["dedup"], Mine={"protect": protect})
+
+
+def test_what_of_the_protected_set_cannot_be_listed_is_warned_of(world, tmp_path):
+    write(tmp_path / "val" / "seen.png", tiles()[0])
+    (tmp_path / "val" / "more.tar.gz").write_bytes(b"packed")
+    said = []
+    world.mine("partly", wanted=["dedup"], said=said, Mine={"protect": [str(tmp_path / "val")]})
+    warning, = [line for line in said if line.startswith("warning:")]
+    assert "1 protected files or folders cannot be listed" in warning and "more.tar.gz: a compressed" in warning
+
+
 def test_without_a_protected_set_the_rest_still_works(world):
     said = []
     out = world.mine("unprotected", said=said, Mine={"protect": []})
@@ -185,6 +206,39 @@ def test_a_teacher_that_does_not_fit_is_refused_before_the_first_image(world):
     with pytest.raises(WeightsError, match="must be loaded whole"):
         world.mine("misfit", Teacher={"class_num": CLASSES + 1})
     assert not (world.folder / "misfit").exists()
+
+
+def test_another_output_stride_is_another_network_and_another_setting(world):
+    plain, strided = world.config(), world.config(Teacher={"output_stride": 4})
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    assert not np.allclose(load_teacher(plain, CLASSES)(images), load_teacher(strided, CLASSES)(images))
+    assert "output_stride" not in score_settings(plain), "finished parts would be refused"
+    assert score_settings(strided) == score_settings(plain) | {"output_stride": 4}
+
+
+def test_errors_about_the_teacher_name_the_section_of_this_config(world):
+    with pytest.raises(ConfigError, match="^Teacher: MobileNetV3_small_x0_35 has no argument 'sclae'"):
+        world.mine("misspelt", Teacher={"sclae": 2})
+
+
+@pytest.mark.parametrize("score, message", [
+    ({"transform_ops": [{"ResizeImage": {"size": 48}}]}, "image_size is 32, but the transforms .* give 48x48 pixels"),
+    ({"transform_ops": [{"ResizeImage": {"resize_short": 24}}, {"CropImage": {"size": 32}}]}, "do not work on an im"),
+    ({"transform_ops": [{"ResizeImge": {"size": 32}}]}, "did you mean 'ResizeImage'"),
+])
+def test_transforms_that_do_not_fit_the_teacher_are_refused_before_the_first_image(world, score, message):
+    with pytest.raises(ConfigError, match=message):
+        world.mine("misfit", Teacher={"engine": "auto"}, Score=score)
+    assert not (world.folder / "misfit").exists()
+    check_transforms(world.config(Teacher={"engine": "auto"}))
+
+
+def test_ids_are_excluded_whatever_mark_opens_their_file(tmp_path):
+    lone = bytes(range(16))
+    for name, opening in (("plain.txt", b""), ("mark.txt", codecs.BOM_UTF8)):
+        (tmp_path / name).write_bytes(opening + lone.hex().encode() + b"\n")
+        found = Exclusions(SelectConfig(exclude=(str(tmp_path / name),)))
+        assert (found.ids, found.names, found.lines) == ({lone}, set(), 1)
 
 
 def test_an_earlier_selection_is_an_exclusion_list(world, mined):

@@ -19,7 +19,8 @@ from ppcls_ssld.config.schema import LoaderConfig, SourceConfig
 from ppcls_ssld.data import TrainReader, files, pixels
 from ppcls_ssld.data.lists import read_source
 from ppcls_ssld.errors import CheckpointError, ConfigError, DataError, StoppedBySignal
-from ppcls_ssld.pack import run
+from ppcls_ssld.inference import read_labels
+from ppcls_ssld.pack import encode, run
 from ppcls_ssld.pack.encode import Encoding
 from ppcls_ssld.pack.inputs import open_inputs
 from ppcls_ssld.pack.run import PackConfig, pack
@@ -267,12 +268,22 @@ def test_class_folders_leave_the_names_of_their_classes(photos, packed, tmp_path
     (photos / "n1b").mkdir()  # a class without images counts
     inputs = open_inputs(str(photos), labels="folders")
     pack(inputs, PackConfig(tmp_path / "named", ENCODING), say=lambda text: None)
-    names = (tmp_path / "named" / "classes.txt").read_text("utf-8").splitlines()
-    assert names == ["n0", "n1", "n1b", "n2"]
+    names = read_labels(tmp_path / "named" / "classes.txt", 4)
+    assert names == ("n0", "n1", "n1b", "n2")
     originals = (tmp_path / "named" / "originals.txt").read_text("utf-8").splitlines()
     labels = [int(line.split()[-1]) for line in (tmp_path / "named" / "list.txt").read_text("utf-8").splitlines()]
     assert [os.path.relpath(path, photos).split("/")[0] for path in originals] == [names[label] for label in labels]
     assert not (packed("plain", photos) / "classes.txt").exists()
+
+
+def test_class_folders_that_look_like_ids_keep_their_order(tmp_path):
+    for i in range(11):
+        (tmp_path / "in" / f"{i} class{i}").mkdir(parents=True)
+    (tmp_path / "in" / "10 class10" / "a.png").write_bytes(ugly.by_opencv(".png", ugly.picture()))
+    inputs = open_inputs(str(tmp_path / "in"), labels="folders")
+    pack(inputs, PackConfig(tmp_path / "out", ENCODING), say=lambda text: None)
+    names = read_labels(tmp_path / "out" / "classes.txt", 11)
+    assert names[inputs.images.labels[0]] == "10 class10" and sorted(names) == list(names)
 
 
 def test_several_labels_an_image_come_through(photos, packed):
@@ -326,3 +337,34 @@ def test_a_config_is_not_taken_for_a_list(tmp_path, name):
     (tmp_path / name).write_text("Global:\n  epochs: 3\n")
     with pytest.raises(ConfigError, match=f"{name}: is a config; name the list in it"):
         open_inputs(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("path", ["my photos", "my phot?s", "link"])
+def test_an_output_among_the_images_is_refused_before_the_first_is_read(photos, tmp_path, capsys, monkeypatch, path):
+    (tmp_path / "link").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    for output in (photos, photos / "packed", "my photos/n0/../deep/packed"):
+        assert main(["pack", path, "--output", str(output)]) == 2
+        assert f"--output {output}: lies in {tmp_path}/" in capsys.readouterr().err
+    assert not list(photos.rglob("manifest.json"))
+    # A list names its own images, wherever the packed ones go.
+    assert main(["pack", "my photos/list.txt", "--output", "my photos/packed", "--workers", "0"]) == 0
+
+
+def test_an_image_too_long_for_a_jpeg_is_left_where_it_is_and_named(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, width in (("a.png", 65_500), ("b.png", 65_501), ("c.png", 70_000)):
+        (tmp_path / "in" / name).write_bytes(cv2.imencode(".png", np.full((10, width, 3), 90, np.uint8))[1].tobytes())
+    inputs = open_inputs(str(tmp_path / "in"))
+    with pytest.raises(DataError, match="b.png: 65501x10 pixels, and a JPEG has at most 65,500 a side"):
+        pack(inputs, PackConfig(tmp_path / "stop"), say=lambda text: None)
+    done = pack(inputs, PackConfig(tmp_path / "skip", on_corrupt="skip"), say=lambda text: None)
+    assert (done.images, done.skipped) == (3, 2)
+    lines = (tmp_path / "skip" / "list.txt").read_text().splitlines()
+    assert lines[0].startswith("shard-") and lines[1:] == [str(tmp_path / "in" / name) for name in ("b.png", "c.png")]
+
+
+def test_an_encoder_that_gives_up_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode.cv2, "imencode", lambda *_: (False, np.zeros(0, np.uint8)))
+    with pytest.raises(DataError, match="cannot encode 4x2 pixels"):
+        encode.encode(np.zeros((2, 4, 3), np.uint8), 90)

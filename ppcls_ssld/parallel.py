@@ -1,12 +1,13 @@
 """Rank, world size, reductions, barrier: the only importer of paddle.distributed.
 
 Started by `python -m paddle.distributed.launch`, a process finds its rank in the environment; started alone it is
-rank 0 of 1 and every call here is free. Backend: gloo on CPU, NCCL on GPU (Paddle's own choice by device).
+rank 0 of 1 and every call here is free. Backend: gloo on CPU, NCCL on GPU.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +15,11 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
-from .errors import ConfigError
+from .errors import ConfigError, SsldError
+
+_ARRIVED, _LEFT = "ppcls_ssld/arrived", "ppcls_ssld/left"  # counts of barriers entered and left, in Paddle's TCP store
+_POLL_S = 0.02
+
 
 def rank() -> int:
     return int(os.environ.get("PADDLE_TRAINER_ID", 0))
@@ -32,6 +37,8 @@ def init(device: str) -> None:
     """Choose this process's device and join the others. device: as of `set_device`."""
     set_device(device)
     if world_size() > 1 and not dist.is_initialized():
+        if device.startswith("cpu"):
+            os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # a Paddle with CUDA would take NCCL and the GPU
         dist.init_parallel_env()
 
 
@@ -41,7 +48,7 @@ def set_device(device: str) -> None:
     A launched GPU process takes the card that the launcher gave it. On CPU no device id is asked for: Paddle 3.3.1
     raises there. ConfigError when this Paddle or this machine has no such device.
     """
-    if device == "gpu" and world_size() > 1 and paddle.is_compiled_with_cuda():  # without CUDA there is no number to ask for
+    if device == "gpu" and world_size() > 1 and paddle.is_compiled_with_cuda():  # else there is no number to ask for
         device = f"gpu:{dist.ParallelEnv().device_id}"
     try:
         paddle.set_device(device)
@@ -94,5 +101,23 @@ def gather(value: Any) -> list[Any]:
 
 
 def barrier() -> None:
-    if world_size() > 1:
-        dist.barrier()
+    """Wait for every rank, however long one of them takes: gloo's own barrier gives up after 30 s.
+
+    SsldError when rank 0, which keeps the count, is gone.
+    """
+    if world_size() == 1:
+        return
+    store = dist.collective._default_store
+    try:
+        everybody = -(-store.add(_ARRIVED, 1) // world_size()) * world_size()  # nobody arrives a next time before
+        _wait_for(store, _ARRIVED, everybody)
+        store.add(_LEFT, 1)
+    except (RuntimeError, ValueError, OSError) as e:  # Paddle's own classes of errors derive from these
+        raise SsldError(f"rank {rank()} waited for the others and rank 0 has ended; its log (workerlog.0) says why") from e
+    if is_main():
+        _wait_for(store, _LEFT, everybody)  # the count lives in this process, which may end next
+
+
+def _wait_for(store, key: str, count: int) -> None:
+    while store.add(key, 0) < count:
+        time.sleep(_POLL_S)

@@ -15,12 +15,17 @@ from . import paddleclas
 from .strides import set_output_stride
 
 Outputs = Mapping[str, paddle.Tensor]  # "logits" [N, C] and the taps asked for
+_SEVERAL_OUTPUTS = ("answers with several outputs, as for auxiliary classifiers; these would neither be trained nor teach. "
+                    "Choose a network with one")
 
 
 def check_name(config: NetworkConfig) -> None:
-    """ConfigError with the nearest name when PaddleClas has no backbone `config.name`, or none of a member's name."""
+    """ConfigError with the nearest name when PaddleClas has no backbone `config.name`, or none of a member's name; also
+    for one that cannot be used here."""
     for network in config.members or (config,):
         paddleclas.factory(network.name, f"Arch.{network.role}.name")
+        if network.name == "GoogLeNet":
+            raise ConfigError(f"Arch.{network.role}.name: GoogLeNet {_SEVERAL_OUTPUTS}")
 
 
 def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = ()) -> paddle.nn.Layer:
@@ -53,7 +58,9 @@ def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = (
 
 
 def logits_of(output: paddle.Tensor | Outputs) -> paddle.Tensor:
-    """Logits [N, C] of a network that returns a tensor, or a dict because of taps."""
+    """Logits [N, C] of a network that returns a tensor, or a dict because of taps. ConfigError for a list."""
+    if isinstance(output, (list, tuple)):
+        raise ConfigError(f"Arch: this network {_SEVERAL_OUTPUTS}")
     return output["logits"] if isinstance(output, Mapping) else output
 
 

@@ -31,7 +31,13 @@ class Ema:
             if name in self._averaged:
                 mean = self.shadow[name]
                 mean.set_value(mean * decay + value.astype(mean.dtype) * (1.0 - decay))
-            else:
+        self.take_statistics()
+
+    @paddle.no_grad()
+    def take_statistics(self) -> None:
+        """Take over what is not averaged: running statistics that changed outside a step."""
+        for name, value in self._network.state_dict().items():
+            if name not in self._averaged:
                 self.shadow[name].set_value(value)
 
     @contextmanager

@@ -31,7 +31,8 @@ class TrainState:
     """Where a run is. Saved beside the arrays as JSON.
 
     step: optimiser steps done. epoch: epochs done. best: accuracy (EvalResult.main) of all evaluations so far, None
-    before the first; last: of the last one. metric: its name (EvalResult.name).
+    before the first; last: of the last one. metric: its name (EvalResult.name). evaluation_due: this step's evaluation is
+    still to come.
     global_batch: images per optimiser step over all ranks. scaler: AMP loss scaling. skipped: corrupt images left out,
     path -> times, over all ranks. sizes: images per training source. targets: digest of the stored targets' header, None
     with a teacher at work. config: the resolved tree.
@@ -43,6 +44,7 @@ class TrainState:
     best_step: int | None = None
     last: float | None = None
     metric: str = "top1"  # as in checkpoints that do not say
+    evaluation_due: bool = False
     global_batch: int = 0
     seed: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +78,19 @@ def save_checkpoint(output_dir: str, files: Mapping[str, Mapping], optimizer: pa
     for old in _complete(root)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def save_state(output_dir: str, state: TrainState) -> None:
+    """Replace the state of the checkpoint of this very step, in one move; nothing where there is none."""
+    path = Path(output_dir) / "checkpoints" / f"{state.step:08d}" / "state.json"
+    if not path.exists():
+        return
+    part = path.with_name(".part-state.json")
+    try:
+        _write_text(part, json.dumps(asdict(state), indent=1))
+        os.replace(part, path)
+    except OSError as e:
+        raise CheckpointError(_disk_message(path, e, path.parent)) from e
 
 
 def save_best(output_dir: str, student: Mapping, about: Mapping[str, Any]) -> Path:

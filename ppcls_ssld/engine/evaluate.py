@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,13 +77,15 @@ def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult
                       tuple(sorted(set().union(*parallel.gather(list(reader.skipped))))))
 
 
-def layer_forward(network: paddle.nn.Layer) -> Forward:
-    """`forward` of a live network in evaluation mode. Leaves it in that mode."""
+def layer_forward(network: paddle.nn.Layer, context: Callable[[], AbstractContextManager] = nullcontext) -> Forward:
+    """`forward` of a live network in evaluation mode, inside `context()`. Leaves it in that mode."""
     network.eval()
 
     @paddle.no_grad()
     def forward(batch: Batch) -> np.ndarray:
-        return logits_of(network(on_device(batch))).astype("float32").numpy()
+        with context():
+            logits = logits_of(network(on_device(batch)))
+        return logits.astype("float32").numpy()
 
     return forward
 

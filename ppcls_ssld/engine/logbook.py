@@ -38,23 +38,26 @@ class Logbook:
             self._visualdl = LogWriter(logdir=str(self.folder / "vdl"))
 
     def say(self, text: str) -> None:
-        """A sentence for a person; the bar stays whole."""
+        """A sentence for a person; the bar stays whole. What the stream cannot show (file names) is escaped."""
         if self._active:
+            encoding = self._stream.encoding or "utf-8"
+            text = text.encode(encoding, "backslashreplace").decode(encoding)
             tqdm.write(text, file=self._stream) if self._bar else print(text, file=self._stream, flush=True)
 
     def save_text(self, name: str, text: str) -> Path:
-        """Write a small file into the output folder; its path."""
+        """Write a small file into the output folder; its path. File names in it keep their bytes."""
         if self._active:
             with _disk(self.folder / name):
-                (self.folder / name).write_text(text)
+                (self.folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
         return self.folder / name
 
-    def rewind(self, step: int) -> None:
-        """Drop rows after `step`: they come from steps that are about to be done again."""
+    def rewind(self, step: int, evaluated: bool = True) -> None:
+        """Drop rows after `step`: they come from steps that are about to be done again. evaluated: else so is the
+        evaluation of `step` itself."""
         if not self._active:
             return
         path = self.folder / "metrics.jsonl"
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        kept = [line for line in path.read_text().splitlines() if _place_of(line) <= (step, evaluated)]
         self._metrics.close()
         part = path.with_suffix(".part")
         part.write_text("".join(f"{line}\n" for line in kept))
@@ -149,11 +152,13 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     return rows
 
 
-def _step_of(line: str) -> float:
+def _place_of(line: str) -> tuple[float, bool]:
+    """(step, after its training) of a row."""
     try:
-        return json.loads(line)["step"]
+        row = json.loads(line)
+        return row["step"], row["kind"] == "eval"
     except json.JSONDecodeError:
-        return float("inf")
+        return float("inf"), True
 
 
 def _clock(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Stage 2 of SSLD from the run of stage 1: distillation fine-tuning on the labelled set (its labels stay unread).
 
 Numbers: PaddleClas's distillation document, sections 3.2 and 3.3, as tabled in docs: the learning rate falls to about
-a hundredth of stage 1's, epochs to 30 of 360, L2 and loss stay.
+a hundredth of stage 1's, epochs (also those that a schedule names) to 30 of 360, L2 and loss stay.
 """
 
 from __future__ import annotations
@@ -40,14 +40,29 @@ def next_stage(config: RunConfig, student_weights: str) -> dict:
     tree.setdefault("Optimizer", {})["lr"] = lr
     glob = tree["Global"]
     glob["epochs"] = max(1, round(config.Global.epochs * EPOCH_FACTOR))
+    shorter = glob["epochs"] / config.Global.epochs
     if "warmup_epoch" in lr:
         lr["warmup_epoch"] = min(lr["warmup_epoch"], glob["epochs"] // 6)
+    for key in ("decay_epochs", "milestones"):
+        if lr.get(key):
+            lr[key] = _scaled(lr[key], shorter)
+    for where, key in ((lr, "step_size"), (glob, "start_eval_epoch")):
+        if where.get(key):
+            where[key] = max(1, round(where[key] * shorter))
     glob["output_dir"] = f"{config.Global.output_dir.rstrip('/')}_stage2"
     for key in ("next_stage", "checkpoints", "targets", "max_steps", "pretrained_model"):
         glob.pop(key, None)
     _set_pretrained(tree["Arch"], config.Arch.infer_model_name, os.path.abspath(student_weights))
     resolve(tree)  # what is written must load
     return tree
+
+
+def _scaled(epochs: list[float], factor: float) -> list[int]:
+    """Rising epochs times `factor`, in whole numbers from 1 that rise too."""
+    scaled: list[int] = []
+    for epoch in epochs:
+        scaled.append(max(round(epoch * factor), scaled[-1] + 1 if scaled else 1))
+    return scaled
 
 
 def write_next_stage(config: RunConfig, student_weights: str) -> Path:

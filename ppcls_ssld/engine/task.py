@@ -113,6 +113,8 @@ class DistillationTask:
             for value in network.state_dict(use_hook=False).values():
                 if value.stop_gradient:
                     parallel.broadcast_(value)
+        if self.ema:
+            self.ema.take_statistics()
 
     def train_mode(self) -> None:
         for role, network in self.trained.networks.items():
@@ -127,6 +129,10 @@ class DistillationTask:
             return {self.stored.role: self.stored.answer(batch)}
         with self._autocast():
             return {role: teacher(images) for role, teacher in self.teachers.items()}
+
+    def scoring(self):
+        """Context in which the student takes float32 images outside training: O2 gave it weights of 16 bits."""
+        return self._autocast() if self._amp.level == "O2" else nullcontext()
 
     def losses(self, batch: Batch, images: paddle.Tensor, taught: Mapping, n_all: float, n_labelled: float
                ) -> tuple[dict[str, paddle.Tensor], paddle.Tensor]:
@@ -179,8 +185,8 @@ def build_loss(config: RunConfig) -> CombinedLoss:
     """Loss.Train, after a check that names are known (of Loss.Eval too) and every network has a part in it. Quick:
     builds no network.
 
-    Raises ConfigError, also for a network that no loss trains or is compared with, and for mixed images with several
-    labels that a loss reads.
+    Raises ConfigError, also for a frozen network that no loss compares with, for another that none trains, and for
+    mixed images with several labels that a loss reads.
     """
     for network in config.Arch.networks:
         check_name(network)
@@ -197,6 +203,10 @@ def build_loss(config: RunConfig) -> CombinedLoss:
             what = "compared with" if network.frozen else "trained by"
             raise ConfigError(f"Arch.{network.role} is not {what} any loss; Loss.Train uses "
                               f"{', '.join(sorted(loss.roles))}. Remove the network or add a loss that names it")
+        if not network.frozen and network.role not in loss.trained:
+            raise ConfigError(f"Arch.{network.role} is not trained by any loss: where Loss.Train names it, it is only "
+                              f"what another network is compared with. Set Arch.{network.role}.frozen: true (in "
+                              "PaddleClas's form freeze_params_list), or add a loss of its own")
     if all(n.frozen for n in config.Arch.networks):
         raise ConfigError("Arch: every network is frozen, nothing is left to train")
     return loss

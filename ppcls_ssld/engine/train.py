@@ -21,7 +21,7 @@ from ..errors import ConfigError, DivergedError, StoppedBySignal
 from ..optim import build_optimizer, build_schedule, describe_rates, learning_rates
 from ..structs import Batch
 from . import preflight
-from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint
+from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint, save_state
 from .evaluate import SHOWN, eval_reader, layer_forward, main_metric, score, uncounted
 from .logbook import Logbook
 from .next_stage import next_stage, write_next_stage
@@ -123,9 +123,11 @@ class Run:
         self.log.say(f"{self.steps} steps of {self.global_batch} images, {self.steps_per_epoch} an epoch; loss: "
                      f"{', '.join(self.task.loss.names)} ({'reads' if self.task.loss.needs_labels else 'never reads'} "
                      "labels)")
+        self.log.rewind(self.state.step, evaluated=not self.state.evaluation_due)
         self.log.start(self.state.step, self.steps)
         saved_at = self.state.step if self.state.step else None
         with StopRequest() as stop:
+            self._evaluate_if_due()  # a resumed run was cut off before, or in, an evaluation
             self.task.train_mode()
             for result in self._steps(stop):
                 self.state.step += 1
@@ -133,10 +135,11 @@ class Run:
                 ended = self.state.step % self.steps_per_epoch == 0 or self.state.step == self.steps
                 if ended:
                     self.state.epoch = math.ceil(self.state.step / self.steps_per_epoch)
-                    self._maybe_evaluate()
+                    self.state.evaluation_due = self._evaluation_is_due()
                 if self._save_is_due(ended) or result.stop:
-                    self._save()
+                    self._save()  # first, so that an evaluation that fails costs no training
                     saved_at = self.state.step
+                self._evaluate_if_due()
                 if result.stop and self.state.step < self.steps:
                     raise StoppedBySignal(f"stopped by {stop.signal_name or 'another rank'} after step "
                                           f"{self.state.step}, all saved; start again with --resume")
@@ -182,17 +185,28 @@ class Run:
             "skipped": len(self.reader.skipped), "run_steps": window.run_steps,
         }
 
-    def _maybe_evaluate(self) -> None:
+    def _evaluation_is_due(self) -> bool:
         glob = self.config.Global
-        last = self.state.step == self.steps
-        if self.eval_reader is None or not (last or (self.state.epoch >= glob.start_eval_epoch
-                                                     and self.state.epoch % glob.eval_interval == 0)):
+        return self.eval_reader is not None and (self.state.step == self.steps
+                                                 or (self.state.epoch >= glob.start_eval_epoch
+                                                     and self.state.epoch % glob.eval_interval == 0))
+
+    def _evaluate_if_due(self) -> None:
+        if not self.state.evaluation_due:
             return
+        if self.eval_reader is not None:  # a resume may do without
+            self._evaluate()
+        self.state.evaluation_due = False
+        if parallel.is_main():
+            save_state(self.config.Global.output_dir, self.state)
+        parallel.barrier()
+
+    def _evaluate(self) -> None:
         self.task.share_statistics()
         ema = self.task.ema
         for weights, holding in (("student", nullcontext()), *((("ema", ema.applied()),) if ema else ())):
             with holding:
-                result = score(layer_forward(self.task.student), self.eval_reader, self.config)
+                result = score(layer_forward(self.task.student, self.task.scoring), self.eval_reader, self.config)
             self.log.eval_row({"step": self.state.step, "epoch": self.state.epoch,
                                "images_seen": self.state.step * self.global_batch, "weights": weights,
                                "images": result.images, "loss": result.loss}, result.accuracy)
@@ -204,9 +218,10 @@ class Run:
                 if parallel.is_main():
                     files = self.task.state()
                     stored = self.task.stored
-                    save_best(glob.output_dir, files["ema" if weights == "ema" else "student"],
+                    save_best(self.config.Global.output_dir, files["ema" if weights == "ema" else "student"],
                               {result.name: result.main, "step": self.state.step, "weights": weights,
                                **({"targets": stored.row()} if stored else {})})
+                parallel.barrier()
         self.task.train_mode()
 
     def _save_is_due(self, epoch_ended: bool) -> bool:
@@ -240,19 +255,22 @@ class Run:
                                   "on several machines Global.output_dir must be a folder that all of them share")
             if checkpoint is None:
                 self.log.say(f"nothing to resume in {glob.output_dir}: starting at step 0")
-                self.log.rewind(-1)
+            elif not self._is_own(checkpoint) and (found := _run_in(glob.output_dir)):
+                raise ConfigError(f"Global.output_dir: {glob.output_dir} already holds a run ({found}), and "
+                                  f"Global.checkpoints goes on from another, {checkpoint}. Choose another output_dir, or "
+                                  "delete the folder")
             return checkpoint
-        found = find_checkpoint("auto", glob.output_dir)
-        if found:
-            raise ConfigError(f"Global.output_dir: {glob.output_dir} already holds a run (step {int(found.name)}). Add "
+        if found := _run_in(glob.output_dir):
+            raise ConfigError(f"Global.output_dir: {glob.output_dir} already holds a run ({found}). Add "
                               "--resume to go on with it, choose another output_dir, or delete the folder")
-        self.log.rewind(-1)
         return None
+
+    def _is_own(self, checkpoint: Path) -> bool:
+        return checkpoint.parent.resolve() == Path(self.config.Global.output_dir, "checkpoints").resolve()
 
     def _resume(self, folder: Path) -> None:
         state, files, optimizer = load_checkpoint(folder)
-        newest = find_checkpoint("auto", self.config.Global.output_dir)
-        same_run = newest is not None and newest.parent.resolve() == folder.parent.resolve()
+        same_run, newest = self._is_own(folder), find_checkpoint("auto", self.config.Global.output_dir)
         if same_run and int(newest.name) > state.step:
             raise ConfigError(f"Global.checkpoints: {folder} is older than {newest}, which a later resume would take. "
                               "Delete the newer checkpoints to go back, or give this run another Global.output_dir")
@@ -289,7 +307,6 @@ class Run:
             state.metric = self.state.metric
         state.config = plain(self.config.source)
         self.state = state
-        self.log.rewind(state.step)
         self.log.say(f"resumed from {folder} at step {state.step}")
 
     def _amp(self) -> paddle.amp.GradScaler | None:
@@ -307,8 +324,8 @@ class Run:
 
     def _result(self) -> TrainResult:
         output = Path(self.config.Global.output_dir)
-        best = output / "best_model.pdparams"
-        weights = best if best.exists() else output / "checkpoints" / f"{self.state.step:08d}" / "student.pdparams"
+        last = output / "checkpoints" / f"{self.state.step:08d}" / "student.pdparams"
+        weights = last if self.state.best is None else output / "best_model.pdparams"
         self.log.say(f"done: {self.state.step} steps, best {SHOWN[self.state.metric]} "
                      + (f"{self.state.best:.2%}" if self.state.best is not None else "not measured")
                      + f", student in {weights}")
@@ -350,6 +367,14 @@ class _Window:
     def clear(self) -> None:
         self.images = 0
         self.data_s = self.teacher_s = self.student_s = 0.0
+
+
+def _run_in(output_dir: str) -> str | None:
+    """What shows that a run has been here."""
+    found = find_checkpoint("auto", output_dir)
+    if found:
+        return f"step {int(found.name)}"
+    return "best_model.pdparams" if Path(output_dir, "best_model.pdparams").exists() else None
 
 
 def _named(digest: str | None) -> str:

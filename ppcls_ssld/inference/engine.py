@@ -21,7 +21,8 @@ class InferenceEngine:
     """A network exported by `ppcls_ssld` or PaddleClas: float32 images [N, 3, H, W] -> float32 [N, C].
 
     model: folder with `inference.json` or `inference.pdmodel`, the path of the files without suffix, or one of the two.
-    device: "cpu" (oneDNN), "gpu" or "gpu:N". threads: CPU threads; None = OMP_NUM_THREADS, or all usable cores.
+    device: "cpu" (oneDNN), "gpu:N", or "gpu", the card of this process (its rank's under the launcher).
+    threads: CPU threads; None = OMP_NUM_THREADS, or all usable cores.
     precision: "fp32", or "fp16" on a GPU.
     Whether the numbers are logits or probabilities is the export's choice (PaddleClas: probabilities).
 
@@ -136,7 +137,7 @@ def _default_threads() -> int:
 
 
 def _gpu_id(device: str) -> int | None:
-    """None for cpu, the card's number for gpu and gpu:N."""
+    """None for cpu, the card's number for gpu:N; gpu is the one that this process is on."""
     if device == "cpu":
         return None
     match = re.fullmatch(r"gpu(?::(\d+))?", device)
@@ -146,4 +147,5 @@ def _gpu_id(device: str) -> int | None:
 
     if not paddle.is_compiled_with_cuda():
         raise ConfigError(f"device '{device}': this Paddle was built without CUDA; install paddlepaddle-gpu or use cpu")
-    return int(match.group(1) or 0)
+    current = re.fullmatch(r"gpu:(\d+)", paddle.device.get_device())
+    return int(match.group(1) or (current.group(1) if current else 0))

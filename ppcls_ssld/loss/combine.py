@@ -20,7 +20,8 @@ class CombinedLoss:
     entries: `[{Name: {arguments}}, ...]` as under Loss.Train. where: its key path, for errors. roles: networks there
     are. default_role: the network that a term reads as `student` unless told otherwise. multilabel: a sample has
     several labels (Global.use_multilabel), see Labels.
-    names: the parts, in order. roles: networks read. feature_keys: role -> taps read. needs_labels: of any term.
+    names: the parts, in order. roles: networks read; trained: those that get a gradient. feature_keys: role -> taps
+    read. needs_labels: of any term.
     Raises ConfigError, with the key path, for an empty list, an unknown name, argument or network, and a term that
     reads labels of the other kind.
     """
@@ -33,6 +34,7 @@ class CombinedLoss:
                       for i, entry in enumerate(entries)]
         self.needs_labels = any(term.needs_labels for term in self.terms)
         self.roles = {role for term in self.terms for role in term.roles}
+        self.trained = {role for term in self.terms for role in term.trained}
         taps = {(role, tap) for term in self.terms for role, keys in term.feature_keys.items() for tap in keys}
         self.feature_keys = {role: tuple(sorted(tap for r, tap in taps if r == role)) for role, _ in sorted(taps)}
         self.names: list[str] = []

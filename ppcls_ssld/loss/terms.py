@@ -28,7 +28,8 @@ Outputs = Mapping[str, Any]  # role -> logits, or {"logits": ..., tap: ...}
 class Term:
     """One entry of the loss list; calling it gives {part: float32 [N]}, not weighted and not averaged.
 
-    name: of the entry. weight: factor of all its parts. parts: their names. roles: networks it reads.
+    name: of the entry. weight: factor of all its parts. parts: their names. roles: networks it reads; trained: those of
+    them that get a gradient, unless they are frozen.
     feature_keys: role -> the feature taps it reads besides logits. needs_labels: whether it is shown labels;
     multilabel: whether these are several a sample, see Labels.
     soft_target_temperature: where all it takes from a teacher is the softmax of logits / temperature, that temperature;
@@ -43,7 +44,7 @@ class Term:
         self.name = type(self).__name__
         self.weight = _number("weight", weight)
         self.parts = tuple(parts)
-        self.roles = tuple(dict.fromkeys(roles))
+        self.roles = self.trained = tuple(dict.fromkeys(roles))
         self.key = key or "logits"
         self.feature_keys = {role: (self.key,) for role in self.roles} if self.key != "logits" else {}
 
@@ -74,6 +75,8 @@ class PairTerm(Term):
     def __init__(self, weight: float, parts: Sequence[str], pairs: Sequence[tuple[str, str]], key: str | None):
         super().__init__(weight, parts, [role for pair in pairs for role in pair], key)
         self.pairs = tuple(pairs)
+        if not self.symmetric:
+            self.trained = tuple(dict.fromkeys(first for first, _ in self.pairs))
 
     def distance(self, student: paddle.Tensor, teacher: paddle.Tensor) -> paddle.Tensor:
         """float32 [N], with gradient to the first argument."""

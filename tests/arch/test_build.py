@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from ppcls_ssld.arch import build_network
+from ppcls_ssld.arch import build_network, check_name, logits_of
 from ppcls_ssld.config.schema import NetworkConfig
 from ppcls_ssld.errors import ConfigError
 
@@ -16,6 +16,15 @@ def network(name="MobileNetV3_small_x0_35", role="Student", **arguments):
 def test_a_misspelt_backbone_names_the_nearest():
     with pytest.raises(ConfigError, match=r"Arch\.Student\.name.*did you mean 'MobileNetV3_small_x0_35'"):
         build_network(network("MobilNetV3_small_x0_35"), 10)
+
+
+def test_a_backbone_with_auxiliary_classifiers_is_refused():
+    """GoogLeNet is the one; its classifiers need 7 x 7 features, so images of 224 pixels."""
+    with pytest.raises(ConfigError, match="Arch.Student.name: GoogLeNet answers with several outputs"):
+        check_name(network("GoogLeNet"))
+    with pytest.raises(ConfigError, match="several outputs.*Choose a network with one"):
+        logits_of([paddle.zeros([2, 10])] * 3)
+    check_name(network())
 
 
 def test_an_argument_that_paddleclas_would_swallow_is_refused():

@@ -29,13 +29,15 @@ def launch(tool, tree, tmp_path, *flags):
     return done.stdout + logs
 
 
-def test_two_processes_give_the_losses_of_one_for_the_same_global_batch(tree, tmp_path):
+@pytest.mark.parametrize("batch_size, update_freq", [(4, 1), (2, 2)])
+def test_two_processes_give_the_losses_of_one_for_the_same_global_batch(tree, tmp_path, batch_size, update_freq):
     """Student batch norm in eval: with live statistics each process would normalise with its own half of the batch,
     which is another (legitimate) computation. Labelled images are spread unevenly over the two processes."""
     losses = [{"DistillationGTCELoss": {"weight": 1.0, "model_names": ["Student"]}}, {"SymmetricKL": {"weight": 1.0}}]
     tree = changed(tree, Arch__Student__bn_mode="eval", Arch__Student__dropout_prob=0.0, Loss__Train=losses)
     one = run(tree)
-    two = changed(tree, Global__output_dir=one.output_dir + "_two", DataLoader__Train__batch_size=4)
+    two = changed(tree, Global__output_dir=one.output_dir + "_two", Global__update_freq=update_freq,
+                  DataLoader__Train__batch_size=batch_size)
     launch("train", two, tmp_path)
     for a, b in zip(rows(one.output_dir), rows(one.output_dir + "_two"), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)

@@ -1,5 +1,6 @@
 """A run that was cut off and resumed equals the unbroken one, bit for bit."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from ppcls_ssld.arch import read_arrays
 from ppcls_ssld.engine.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ppcls_ssld.errors import EXIT_STOPPED, ConfigError
 
-from world import Cut, changed, cut_after, cut_and_resumed, rows, run, same_arrays, student
+from world import Cut, changed, checkpoints, cut_after, cut_and_resumed, rows, run, same_arrays, student
 
 
 VARIANTS = {
@@ -70,6 +71,43 @@ def test_going_back_to_an_older_checkpoint_is_refused_while_newer_ones_exist(tre
         run(changed(tree, Global__checkpoints=older))
     elsewhere = run(changed(tree, Global__checkpoints=older, Global__output_dir=first.output_dir + "_branch"))
     assert [row["step"] for row in rows(elsewhere.output_dir)] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "best_model.pdparams"])
+def test_going_on_from_another_run_in_a_used_folder_is_refused_and_changes_nothing(tree, left):
+    """Its higher step numbers would outlive every new checkpoint."""
+    other = run(changed(tree, Global__output_dir=tree["Global"]["output_dir"] + "_other", Global__max_steps=2))
+    first = run(changed(tree, Global__eval_during_train=True))
+    for path in {"checkpoints", "best_model.pdparams"} - {left}:
+        Path(first.output_dir, path).rename(Path(first.output_dir, "moved_" + path))
+    kept = rows(first.output_dir)
+    with pytest.raises(ConfigError, match=f"already holds a run .*{other.output_dir}.*another output_dir"):
+        run(changed(tree, Global__checkpoints=other.output_dir))
+    assert rows(first.output_dir) == kept
+
+
+@pytest.mark.parametrize("where", ["score", "save_best", "save_state"])
+def test_a_run_cut_off_in_an_evaluation_does_that_evaluation_again_and_nothing_else(tree, monkeypatch, where):
+    tree = changed(tree, Global__epochs=2, Global__eval_during_train=True, EMA={"decay": 0.5})
+    whole = run(tree)
+    cut = changed(tree, Global__output_dir=whole.output_dir + "_cut")
+
+    def fail(*args, **kwargs):
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("ppcls_ssld.engine.train"), where, fail)
+        with pytest.raises(Cut):
+            run(cut)
+    assert checkpoints(cut["Global"]["output_dir"]) == ["00000005"]  # no training is lost
+    resumed = run(changed(cut, Global__checkpoints="auto"))
+    for kind in ("train", "eval"):
+        assert rows(resumed.output_dir, kind) == rows(whole.output_dir, kind)
+    assert same_arrays(student(resumed.output_dir, 10), student(whole.output_dir, 10))
+    assert (resumed.best, resumed.last) == (whole.best, whole.last)
+    evaluated = len(rows(whole.output_dir, "eval"))
+    run(changed(cut, Global__checkpoints="auto"))  # all is done, and known to be
+    assert len(rows(whole.output_dir + "_cut", "eval")) == evaluated
 
 
 def test_a_resume_that_finds_nothing_says_so_and_drops_the_rows_of_a_killed_start(tree, monkeypatch, capsys):

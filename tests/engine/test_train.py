@@ -1,7 +1,11 @@
 """A run learns from the teacher alone, touches the teacher never, and stops when something is wrong."""
 
+import importlib
+import io
 import json
+import os
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +18,10 @@ from ppcls_ssld.engine import train
 from ppcls_ssld.engine.evaluate import eval_reader
 from ppcls_ssld.engine.next_stage import next_stage
 from ppcls_ssld.engine.preflight import chance_bound
-from ppcls_ssld.engine.task import DistillationTask
+from ppcls_ssld.engine.task import DistillationTask, build_loss
 from ppcls_ssld.engine.train import Run
 from ppcls_ssld.engine.logbook import Logbook
-from ppcls_ssld.errors import CheckpointError, ConfigError, DivergedError, WeightsError
+from ppcls_ssld.errors import CheckpointError, ConfigError, DataError, DivergedError, WeightsError
 
 from world import NORMALIZE, changed, checkpoints, rows, run, same_arrays, student
 
@@ -191,10 +195,95 @@ def test_a_network_that_no_loss_uses_is_refused(tree):
         run(tree)
 
 
+def test_a_network_that_is_only_a_target_is_trained_by_nothing_and_refused(tree):
+    tree["Arch"]["Peer"] = {"name": "PPLCNet_x0_25", "frozen": False}
+    one_sided = {"KLDivergence": {"student": "Student", "teacher": "Peer"}}
+    tree = changed(tree, Loss__Train=[{"SymmetricKL": {}}, one_sided])
+    with pytest.raises(ConfigError, match="Arch.Peer is not trained by any loss: .* only what another network"):
+        build_loss(resolve(tree))
+    for more in ({"KLDivergence": {"student": "Peer", "teacher": "Student"}},
+                 {"SymmetricKL": {"student": "Student", "teacher": "Peer"}},
+                 {"DistillationGTCELoss": {"model_names": ["Peer"]}}):
+        assert "Peer" in build_loss(resolve(changed(tree, Loss__Train=[{"SymmetricKL": {}}, one_sided, more]))).trained
+
+
 def test_a_folder_with_a_run_in_it_is_not_overwritten(tree):
     run(tree)
     with pytest.raises(ConfigError, match="already holds a run.*--resume"):
         run(tree)
+
+
+def test_a_best_model_alone_is_a_run_too_and_never_taken_for_that_of_the_next(tree):
+    folder = Path(run(changed(tree, Global__eval_during_train=True)).output_dir)
+    (folder / "checkpoints").rename(folder / "moved")
+    with pytest.raises(ConfigError, match=r"already holds a run \(best_model.pdparams\).*--resume"):
+        run(tree)
+    result = run(changed(tree, Global__checkpoints="auto"))  # from step 0, and nothing is evaluated
+    assert result.best is None and result.student_weights == f"{folder}/checkpoints/00000005/student.pdparams"
+
+
+def test_rows_are_dropped_when_training_starts_and_not_before(tree):
+    """What a killed start left is of use until then."""
+    folder = Path(tree["Global"]["output_dir"])
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n')
+    wrong = changed(tree)
+    wrong["DataLoader"]["Train"]["sources"][0]["list"] = "no_such_list.txt"
+    with pytest.raises(DataError, match="no_such_list"):
+        run(wrong)
+    assert len(rows(folder)) == 1
+    run(tree)
+    assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4, 5]
+
+
+def test_file_names_that_are_no_utf_8_are_written_as_they_are_and_said_with_escapes(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    with Logbook(str(tmp_path), True) as log:
+        log._stream = io.TextIOWrapper(said := io.BytesIO(), "utf-8")
+        log.say(f"skipped: {name}, \u732b")
+        assert log.save_text("skipped.txt", f"1\t{name}\n").read_bytes() == b"1\tcaf\xe9.png\n"
+        assert said.getvalue().decode() == "skipped: caf\\udce9.png, \u732b\n"
+
+
+@pytest.mark.parametrize("level", ["O1", "O2"])
+def test_the_student_of_16_bits_is_evaluated_under_autocast_and_so_is_its_average(tree, monkeypatch, level):
+    """O2 alone turns the weights themselves into 16 bits. On CPU Paddle casts nothing, so what is looked at is where."""
+    engine = {name: importlib.import_module(f"ppcls_ssld.engine.{name}") for name in ("train", "evaluate")}
+    monkeypatch.setattr(engine["train"], "fitted_to_device", lambda config: (config, []))
+    inside, seen = [], []
+
+    @contextmanager
+    def auto_cast(level, dtype):
+        inside.append((level, dtype))
+        yield
+        inside.pop()
+
+    def logits_of(output):
+        seen.append(tuple(inside))
+        return output
+
+    tree = changed(tree, AMP={"use_amp": True, "level": level, "dtype": "bfloat16"}, EMA={"decay": 0.5},
+                   Arch__Teacher__engine="eager", Global__eval_during_train=True)
+    with Logbook(tree["Global"]["output_dir"], True) as log:
+        job = Run(resolve(tree), log)
+        monkeypatch.setattr(engine["evaluate"], "logits_of", logits_of)
+        monkeypatch.setattr(paddle.amp, "auto_cast", auto_cast)
+        job._evaluate()
+    assert seen == [(("O2", "bfloat16"),) if level == "O2" else ()] * 6  # three batches, student and average
+
+
+def test_shared_statistics_reach_the_average_too(tree):
+    """They come from rank 0 outside a step, where the average takes them over."""
+    task = DistillationTask(resolve(changed(tree, EMA={"decay": 0.5})))
+    key = next(name for name in task.student.state_dict() if name.endswith("_mean"))
+    weight = next(name for name, p in task.student.named_parameters() if not p.stop_gradient)
+    own = task.student.state_dict()
+    before = task.ema.shadow[weight].numpy().copy()
+    for name in (key, weight):
+        own[name].set_value(own[name] + 1.0)
+    task.share_statistics()
+    np.testing.assert_array_equal(task.ema.shadow[key].numpy(), own[key].numpy())
+    np.testing.assert_array_equal(task.ema.shadow[weight].numpy(), before)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tree):
@@ -239,6 +328,19 @@ def test_the_next_stage_takes_every_schedule(tree, tmp_path, lr):
     tree = changed(tree, Global__next_stage=str(tmp_path / "stage2.yaml"), Optimizer={"name": "Momentum", "lr": lr})
     rate = next_stage(resolve(tree), "student")["Optimizer"]["lr"]
     assert rate.get("values", rate.get("learning_rate")) == pytest.approx([0.001, 0.0001] if "values" in rate else 1e-4)
+
+
+@pytest.mark.parametrize("lr, key, scaled", [
+    ({"name": "Piecewise", "decay_epochs": [120, 240, 300], "values": [0.1, 0.01, 0.001, 0.0001]}, "decay_epochs",
+     [10, 20, 25]),
+    ({"name": "MultiStepDecay", "learning_rate": 0.1, "milestones": [2, 3, 180]}, "milestones", [1, 2, 15]),
+    ({"name": "Step", "learning_rate": 0.1, "step_size": 90, "gamma": 0.1}, "step_size", 8)])
+def test_epochs_that_a_schedule_names_shrink_with_the_stage(tree, tmp_path, lr, key, scaled):
+    tree = changed(tree, Global__next_stage=str(tmp_path / "stage2.yaml"), Global__epochs=360,
+                   Global__start_eval_epoch=180, Optimizer={"name": "Momentum", "lr": lr})
+    written = next_stage(resolve(tree), "student")
+    assert written["Optimizer"]["lr"][key] == scaled
+    assert (written["Global"]["epochs"], written["Global"]["start_eval_epoch"]) == (30, 15)
 
 
 def test_a_next_stage_that_cannot_be_written_is_known_before_the_first_step(tree, tmp_path):

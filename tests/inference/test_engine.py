@@ -7,6 +7,7 @@ import pytest
 from ppcls_ssld.errors import ConfigError, DataError, WeightsError
 from ppcls_ssld.export import export_network
 from ppcls_ssld.inference import InferenceEngine, check_params_file
+from ppcls_ssld.inference.engine import _gpu_id
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,14 @@ def test_shapes_that_the_network_cannot_take_are_named(model):
             engine(np.zeros(shape, np.float32))
         assert str(list(shape)) in str(caught.value)
     assert engine(np.zeros((1, 3, 16, 16), np.float32)).shape == (1, 5)  # and the engine is none the worse
+
+
+@pytest.mark.parametrize("asked, here, card", [("gpu", "gpu:3", 3), ("gpu:1", "gpu:3", 1), ("gpu", "cpu", 0),
+                                               ("cpu", "gpu:3", None)])
+def test_gpu_without_a_number_is_the_card_of_this_process(monkeypatch, asked, here, card):
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device, "get_device", lambda: here)
+    assert _gpu_id(asked) == card
 
 
 def test_devices_and_precisions_that_cannot_be_are_refused(model):

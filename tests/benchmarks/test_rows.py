@@ -15,6 +15,7 @@ from benchmarks.measured import read
 from benchmarks.rows import known, locked, needed_inputs, settings, work
 from benchmarks.runs import curve, last_weights, run_logged, seconds_of_steps
 from benchmarks.table import TABLES, load_table, overrides
+from ppcls_ssld.arch import build_network
 from ppcls_ssld.config import load_config
 from ppcls_ssld.demo.digits import digit_images
 from ppcls_ssld.engine.task import build_loss
@@ -34,6 +35,20 @@ def test_every_row_of_a_shipped_table_resolves_to_a_run(path, tmp_path):
         assert build_loss(config).needs_labels == (not teachers or row.row.startswith("labels_")), row.row
         missing = [key for key, value in settings(row, inputs).items() if isinstance(value, str) and "{" in value]
         assert not missing, f"{row.row}: no input fills {missing}"
+
+
+def test_every_student_of_the_cifar_tables_can_be_built():
+    built = set()
+    for path in TABLES.glob("cifar10_*.yaml"):
+        table = load_table(path)
+        for row in table.rows:
+            config = load_config(ROOT / row.config, overrides(settings(row, {name: "i" for name in (*table.inputs, "output")})))
+            for network in config.Arch.networks:
+                key = (network.name, repr(network.arguments), network.output_stride)
+                if not network.frozen and key not in built:
+                    build_network(network, config.Arch.class_num)
+                    built.add(key)
+    assert len(built) > 5
 
 
 IMAGES = {"train_list": 50_000, "labelled": 5_000, **{f"{kind}_{n}k": n * 1_000 for kind in ("mined", "random") for n in (5, 15, 45)}}

@@ -142,7 +142,8 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
         file.write(f"{began['commit']}\n")
     found = train_once(config, asked, folder, threads, processes)
     command = ["python benchmarks/reproduce.py", f"--table {name} --rows {trained} --seeds {seed}",
-               *(f"--set {name}=..." for name in made_with), f"--processes {processes} --threads {threads}"]
+               *(f"--set {name}=..." for name in made_with), f"--processes {processes}",
+               *([f"--threads {threads}"] if threads else [])]
     report = {"table": name, "row": trained, "what": row.what, "seed": seed, **found, "processes": processes,
               "threads": threads, "device": run.Global.device, **row.identity(), "inputs": made_with,
               "lists": {Path(path).name: _fingerprint(Path(path)) for path in _lists(run)}, "command": " ".join(command),
@@ -233,16 +234,16 @@ def _check_lists(row: Row, config: RunConfig, output: Path) -> None:
 
 
 def _fingerprint(path: Path) -> str:
-    """SHA-256 of a file; of a folder's *_list.txt files; of the names and sizes of its files where it has no such list."""
+    """SHA-256 of a file; of a folder's lists; of the names and sizes of the files right in it where it has no list."""
     whole = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(path.glob("*_list.txt"))
+    files = [path] if path.is_file() else sorted([*path.glob("*_list.txt"), *path.glob("selected.txt")])
     for file in files:
         with open(file, "rb") as content:
             while chunk := content.read(1 << 22):
                 whole.update(chunk)
-    if not files:
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            whole.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    if not files:  # not what lies deeper: a folder of data sets gets one more, and may hold millions
+        for file in sorted(file for file in path.iterdir() if file.is_file()):
+            whole.update(f"{file.name} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
 
 

@@ -120,7 +120,7 @@ class Predictor(Classifier):
     """The network of an export folder, with the preprocessing and class names of its `inference.yml`.
 
     Folders of PaddleClas's own export serve as well. device, threads: see InferenceEngine. topk, labels: instead of
-    those in inference.yml; attributes: the same of thresholds and names. Whether it tells one class or several
+    those in inference.yml; attributes: the same of thresholds and names, where they are not empty. Whether it tells one class or several
     attributes, inference.yml says as well.
     predict(paths or uint8 RGB arrays, batch_size) -> list of Prediction.
     """
@@ -133,7 +133,8 @@ class Predictor(Classifier):
         if attributes:
             if not own.attributes:
                 raise ConfigError(f"{model_dir} holds a network of classes, not of attributes; leave thresholds out")
-            attributes = replace(attributes, names=attributes.names or own.attributes.names)
+            attributes = Attributes(attributes.thresholds or own.attributes.thresholds,
+                                    attributes.names or own.attributes.names)
         super().__init__(InferenceEngine(model_dir, device, threads), own.transform_ops,
                          own.topk if topk is None else topk, own.labels if labels is None else labels,
                          attributes or own.attributes)

@@ -19,6 +19,7 @@ from .errors import ConfigError, SsldError
 
 _ARRIVED, _LEFT = "ppcls_ssld/arrived", "ppcls_ssld/left"  # counts of barriers entered and left, in Paddle's TCP store
 _POLL_S = 0.02
+_LONGEST_S = 3600.0  # that one rank may work while the others wait
 
 
 def rank() -> int:
@@ -101,9 +102,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def barrier() -> None:
-    """Wait for every rank, however long one of them takes: gloo's own barrier gives up after 30 s.
+    """Wait for every rank, while one of them writes to a slow disk: gloo's own barrier gives up after 30 s.
 
-    SsldError when rank 0, which keeps the count, is gone.
+    SsldError when rank 0, which keeps the count, is gone, or after an hour: launchers on several machines do not tell
+    each other that a rank has died.
     """
     if world_size() == 1:
         return
@@ -119,5 +121,9 @@ def barrier() -> None:
 
 
 def _wait_for(store, key: str, count: int) -> None:
+    deadline = time.monotonic() + _LONGEST_S
     while store.add(key, 0) < count:
+        if time.monotonic() > deadline:
+            raise SsldError(f"rank {rank()} waited {_LONGEST_S / 60:.0f} minutes for the others; one of them has ended or hangs. "
+                            "Their logs (workerlog.N) say more; start again with --resume")
         time.sleep(_POLL_S)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import paddle
 import paddle.distributed as dist
@@ -61,6 +62,14 @@ def test_a_rank_that_waits_for_one_that_has_ended_says_so(three, monkeypatch):
     three.rank = 1
     monkeypatch.setattr(dist.collective, "_default_store", Gone())
     with pytest.raises(SsldError, match="rank 0 has ended"):
+        parallel.barrier()
+
+
+def test_a_rank_that_never_comes_ends_the_wait(three, monkeypatch):
+    three.rank = 0
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))
+    with pytest.raises(SsldError, match="waited 60 minutes for the others.*--resume"):
         parallel.barrier()
 
 

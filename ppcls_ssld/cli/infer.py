@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ConfigError
@@ -51,7 +52,9 @@ def _post_process(config) -> dict[str, Any]:
     said = config.source.get("Infer") or {}
     post, answers = said.get("PostProcess") or {}, {"labels": class_names(config) or None}
     if config.Infer.attributes and post:
-        answers["attributes"] = attributes_of(*next(iter(config.Infer.attributes.items())))
+        found = attributes_of(*next(iter(config.Infer.attributes.items())))
+        named = any("threshold" in key for key in post)  # else they are defaults that nobody wrote
+        answers["attributes"] = found if named else replace(found, thresholds=())
     if said.get("topk") or post.get("topk"):
         answers["topk"] = config.Infer.topk
     return answers

@@ -257,8 +257,8 @@ class Run:
                 self.log.say(f"nothing to resume in {glob.output_dir}: starting at step 0")
             elif not self._is_own(checkpoint) and (found := _run_in(glob.output_dir)):
                 raise ConfigError(f"Global.output_dir: {glob.output_dir} already holds a run ({found}), and "
-                                  f"Global.checkpoints goes on from another, {checkpoint}. Choose another output_dir, or "
-                                  "delete the folder")
+                                  f"Global.checkpoints goes on from another, {checkpoint}. Add --resume to go on with the "
+                                  "one there, choose another output_dir, or delete the folder")
             return checkpoint
         if found := _run_in(glob.output_dir):
             raise ConfigError(f"Global.output_dir: {glob.output_dir} already holds a run ({found}). Add "

@@ -228,3 +228,12 @@ def test_thresholds_of_the_yaml_rule_beside_an_export_too_and_its_names_stay(wor
     ruled = answers("-c", str(world / "several.yaml"), *(part for flag in flags for part in ("-o", flag)))
     assert {yes for _, _, yes in own} == {True, False}
     assert ruled == [(name, score, True) for name, score, _ in own]
+    exported = (several / "inference.yml").read_text()
+    tree = yaml.safe_load(exported)
+    tree["PostProcess"]["MultiLabelThreshOutput"]["threshold"] = 0.0
+    try:
+        (several / "inference.yml").write_text(yaml.safe_dump(tree))
+        unsaid = answers("-c", str(world / "several.yaml"), "-o", "Infer.PostProcess={name: MultiLabelThreshOutput}")
+    finally:
+        (several / "inference.yml").write_text(exported)
+    assert unsaid == ruled  # the export's, not the default that nobody wrote

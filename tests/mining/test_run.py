@@ -231,6 +231,8 @@ def test_transforms_that_do_not_fit_the_teacher_are_refused_before_the_first_ima
         world.mine("misfit", Teacher={"engine": "auto"}, Score=score)
     assert not (world.folder / "misfit").exists()
     check_transforms(world.config(Teacher={"engine": "auto"}))
+    other = {"transform_ops": [{"ResizeImage": {"size": 48}}]}
+    check_transforms(world.config(Teacher={"engine": "auto"}, Score=other, Mine={"device": "gpu"}))  # there eager is taken
 
 
 def test_ids_are_excluded_whatever_mark_opens_their_file(tmp_path):

@@ -51,7 +51,7 @@ def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str
         for row, seed in left:
             if not all((folder / "done").exists() for folder in _needed(table, row, seed, output).values()):
                 continue
-            with locked(_run(table, row, seed, output).with_suffix(".lock"), wait=False) as mine:
+            with locked(_beside(_run(table, row, seed, output), "lock"), wait=False) as mine:
                 if mine and not known(table, row, seed, results, made_with):
                     _train(table, row, seed, inputs, made_with, output, results, threads, processes)
                 if mine:
@@ -137,7 +137,7 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
     # Not what may differ when it is taken up again: where the inputs lie, and how many processes share the batch.
     _check_same_run(folder, digest({**row.identity(), "seed": seed, "inputs": made_with}))
     began = environment()
-    commits = folder.with_name(f"{folder.name}.commits")
+    commits = _beside(folder, "commits")
     with open(commits, "a") as file:
         file.write(f"{began['commit']}\n")
     found = train_once(config, asked, folder, threads, processes)
@@ -156,8 +156,8 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
 
 def _check_same_run(folder: Path, resolved: str) -> None:
     """A folder is one run's: ConfigError when it holds one of another config, and may not be taken for this one."""
-    said = folder.with_name(f"{folder.name}.config")
-    if not folder.exists():
+    said = _beside(folder, "config")
+    if not any((folder / name).exists() for name in ("checkpoints", "done")):  # a run that failed before its first step was none
         said.write_text(resolved)
     if not said.exists() or said.read_text() != resolved:
         raise ConfigError(f"{folder}: holds a run of other settings or inputs; move it away (and {said.name} beside it), or give "
@@ -181,14 +181,14 @@ def _stored(row: Row, config: Path, asked: Sequence[str], output: Path, threads:
     options = dict(row.targets)
     folder = output / "targets" / options.pop("name")
     folder.parent.mkdir(exist_ok=True)
-    with locked(folder.with_suffix(".lock")):
-        if not folder.with_suffix(".done").exists():
+    with locked(_beside(folder, "lock")):
+        if not _beside(folder, "done").exists():
             print(f"{row.row}: storing the teacher's answers -> {folder}.log", flush=True)
             flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
             run_logged([sys.executable, str(ROOT / "tools" / "targets.py"), "write", "-c", str(config), "--output",
                         str(folder), *flags, *(part for o in (*asked, "Global.seed=0") for part in ("-o", o))],
-                       folder.with_suffix(".log"), threads)
-            folder.with_suffix(".done").touch()
+                       _beside(folder, "log"), threads)
+            _beside(folder, "done").touch()
     return folder
 
 
@@ -202,6 +202,11 @@ def _needed(table: Table, row: Row, seed: int, output: Path) -> dict[str, Path]:
         teacher = table.row(row.teacher)
         found["teacher"] = _run(table, teacher, min(table.seeds_of(teacher)), output)
     return found
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    """A file about a run, next to its folder, whose name may have a dot of its own."""
+    return folder.with_name(f"{folder.name}.{suffix}")
 
 
 def _run(table: Table, row: Row, seed: int, output: Path) -> Path:

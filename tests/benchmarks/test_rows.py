@@ -268,6 +268,7 @@ def test_a_folder_with_another_run_is_not_taken_for_the_rows(little_table):
 
 def test_an_input_without_the_rows_lists_is_refused_before_anything_is_trained(little_table):
     table, folder = little_table
+    (folder / "elsewhere").mkdir()
     with pytest.raises(ConfigError, match="labels: its list .*elsewhere/../train.txt is not there.* --set"):
         work(table, table.jobs(), {"digits": str(folder / "elsewhere")}, folder / "out", folder / "results", 1, 2)
     assert not (folder / "out").exists()
@@ -286,7 +287,8 @@ def test_a_run_that_never_began_may_begin_elsewhere_and_with_more_processes(litt
     started = []
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr("benchmarks.rows.train_once", lambda *arguments: started.append(arguments) or fails())
-        (folder / "out" / "little" / "labels_seed0").mkdir()  # now it has begun
+        (folder / "out" / "little" / "labels_seed0").mkdir()  # as by a run that failed before its first step
+        (folder / "out" / "little" / "labels_seed0.config").write_text("of other settings")
         work(table, table.jobs(), {"digits": str(folder / "moved")}, folder / "out", folder / "results", 1, 2)
     assert started[0][2] == folder / "out" / "little" / "labels_seed0" and started[0][4] == 1  # 25 images are one process's
     assert any("moved" in override for override in started[0][1])

@@ -268,9 +268,9 @@ def test_a_folder_with_another_run_is_not_taken_for_the_rows(little_table):
 
 def test_an_input_without_the_rows_lists_is_refused_before_anything_is_trained(little_table):
     table, folder = little_table
-    (folder / "elsewhere").mkdir()
-    with pytest.raises(ConfigError, match="labels: its list .*elsewhere/../train.txt is not there.* --set"):
-        work(table, table.jobs(), {"digits": str(folder / "elsewhere")}, folder / "out", folder / "results", 1, 2)
+    (folder / "else" / "where").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="labels: its list .*where/../train.txt is not there.* --set"):
+        work(table, table.jobs(), {"digits": str(folder / "else" / "where")}, folder / "out", folder / "results", 1, 2)
     assert not (folder / "out").exists()
 
 

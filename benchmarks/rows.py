@@ -21,7 +21,7 @@ from benchmarks.environment import ROOT, environment
 from benchmarks.runs import curve, last_weights, run_logged, train_once
 from benchmarks.table import Row, Table, digest, foreign, home, overrides, result_of
 from ppcls_ssld.atomic import write_atomic
-from ppcls_ssld.config import load_config, plain
+from ppcls_ssld.config import load_config
 from ppcls_ssld.config.schema import RunConfig
 from ppcls_ssld.errors import ConfigError
 

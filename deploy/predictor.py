@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
@@ -120,8 +120,8 @@ class Predictor(Classifier):
     """The network of an export folder, with the preprocessing and class names of its `inference.yml`.
 
     Folders of PaddleClas's own export serve as well. device, threads: see InferenceEngine. topk, labels: instead of
-    those in inference.yml; attributes: the same of thresholds and names, where they are not empty. Whether it tells one class or several
-    attributes, inference.yml says as well.
+    those in inference.yml; attributes: the same of thresholds and names, where they are not empty. Whether it tells
+    one class or several attributes, inference.yml says as well.
     predict(paths or uint8 RGB arrays, batch_size) -> list of Prediction.
     """
 

@@ -49,7 +49,7 @@ def set_device(device: str) -> None:
     A launched GPU process takes the card that the launcher gave it. On CPU no device id is asked for: Paddle 3.3.1
     raises there. ConfigError when this Paddle or this machine has no such device.
     """
-    if device == "gpu" and world_size() > 1 and paddle.is_compiled_with_cuda():  # else there is no number to ask for
+    if device == "gpu" and world_size() > 1 and paddle.is_compiled_with_cuda():
         device = f"gpu:{dist.ParallelEnv().device_id}"
     try:
         paddle.set_device(device)
@@ -124,6 +124,6 @@ def _wait_for(store, key: str, count: int) -> None:
     deadline = time.monotonic() + _LONGEST_S
     while store.add(key, 0) < count:
         if time.monotonic() > deadline:
-            raise SsldError(f"rank {rank()} waited {_LONGEST_S / 60:.0f} minutes for the others; one of them has ended or hangs. "
-                            "Their logs (workerlog.N) say more; start again with --resume")
+            raise SsldError(f"rank {rank()} waited {_LONGEST_S / 60:.0f} minutes for the others; one of them has ended or "
+                            "hangs. Their logs (workerlog.N) say more; start again with --resume")
         time.sleep(_POLL_S)

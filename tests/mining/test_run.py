@@ -232,7 +232,7 @@ def test_transforms_that_do_not_fit_the_teacher_are_refused_before_the_first_ima
     assert not (world.folder / "misfit").exists()
     check_transforms(world.config(Teacher={"engine": "auto"}))
     other = {"transform_ops": [{"ResizeImage": {"size": 48}}]}
-    check_transforms(world.config(Teacher={"engine": "auto"}, Score=other, Mine={"device": "gpu"}))  # there eager is taken
+    check_transforms(world.config(Teacher={"engine": "auto"}, Score=other, Mine={"device": "gpu"}))  # eager there
 
 
 def test_ids_are_excluded_whatever_mark_opens_their_file(tmp_path):

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..config import load_config
-    from ..export import export_network, inference_yml, parity_report, preprocessing_of, write_atomically, write_parity
+    from ..export import export_network, inference_yml, parity_report, preprocessing_of, write_parity
     from ..inference import InferenceEngine
     from .student import class_names, load_student
 
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
                               labels, config.Infer.attributes)
     network = load_student(config, "export")
     head = "sigmoid" if config.Global.use_multilabel else "softmax"
-    files = export_network(network, config.Global.save_inference_dir, config.Global.image_shape, args.format, head=head)
-    write_atomically(files.folder / "inference.yml", described)
+    files = export_network(network, config.Global.save_inference_dir, config.Global.image_shape, args.format, head=head,
+                           description=described)
     print(f"{files.folder}: {', '.join(p.name for p in (*files.programs, files.params))}, inference.yml")
     for reason in files.left_out:
         print(f"left out: {reason}")

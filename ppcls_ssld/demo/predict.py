@@ -15,8 +15,7 @@ from ..arch import build_network, load_weights, logits_of
 from ..config.schema import RunConfig
 from ..data.pixels import pipeline, read
 from ..errors import WeightsError
-from ..export import (ParityReport, export_network, parity_report, preprocessing_of, write_inference_yml,
-                      write_parity)
+from ..export import ParityReport, export_network, inference_yml, parity_report, preprocessing_of, write_parity
 from ..inference import InferenceEngine, read_labels
 
 BATCH = 128
@@ -62,8 +61,8 @@ def export(trained: Trained, folder: Path, paths: Sequence[str]) -> Exported:
     """Write Paddle Inference files, compare them with the live network on `paths`, and predict those with them."""
     config = trained.config
     labels = read_labels(config.Infer.class_id_map_file, config.Arch.class_num)
-    files = export_network(trained.network, folder, config.Global.image_shape)
-    write_inference_yml(folder, trained.name, preprocessing_of(config), config.Infer.topk, labels)
+    files = export_network(trained.network, folder, config.Global.image_shape, description=inference_yml(
+        trained.name, preprocessing_of(config), config.Infer.topk, labels))
     parity = {program.name: parity_report(trained.network, InferenceEngine(program), _batches(config, paths),
                                           source="test images") for program in files.programs}
     write_parity(folder, parity)

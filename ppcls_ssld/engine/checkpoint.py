@@ -20,9 +20,11 @@ import numpy as np
 import paddle
 
 from ..arch import read_arrays, read_named_arrays
+from ..atomic import sync_folder, write_atomic
 from ..errors import CheckpointError, ConfigError
 
 FORMAT = 1
+ADVICE = "the checkpoints before it are intact: free some space, then start again with --resume"
 _OLD_NAMES = {"best_top1": "best", "last_top1": "last"}  # before there were several labels an image
 
 
@@ -65,13 +67,15 @@ def save_checkpoint(output_dir: str, files: Mapping[str, Mapping], optimizer: pa
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for stem, tensors in files.items():
-            _write_arrays(part / f"{stem}.pdparams", tensors)
-        _write_arrays(part / "optimizer.pdopt", flatten(optimizer.state_dict()))
-        _write_text(part / "state.json", json.dumps(asdict(state), indent=1))
+            paddle.save(dict(tensors), str(part / f"{stem}.pdparams"))
+        paddle.save(flatten(optimizer.state_dict()), str(part / "optimizer.pdopt"))
+        (part / "state.json").write_text(json.dumps(asdict(state), indent=1))
+        for file in part.iterdir():
+            _sync(file)
         if final.exists():
             shutil.rmtree(final)
         os.rename(part, final)
-        _sync_folder(root)
+        sync_folder(root)
     except OSError as e:
         shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError(_disk_message(final, e, root)) from e
@@ -85,25 +89,20 @@ def save_state(output_dir: str, state: TrainState) -> None:
     path = Path(output_dir) / "checkpoints" / f"{state.step:08d}" / "state.json"
     if not path.exists():
         return
-    part = path.with_name(".part-state.json")
-    try:
-        _write_text(part, json.dumps(asdict(state), indent=1))
-        os.replace(part, path)
-    except OSError as e:
-        raise CheckpointError(_disk_message(path, e, path.parent)) from e
+    write_atomic(path, json.dumps(asdict(state), indent=1), advice=ADVICE)
 
 
 def save_best(output_dir: str, student: Mapping, about: Mapping[str, Any]) -> Path:
     """Replace best_model.pdparams and best_model.json, which says `about` it, each in one move."""
     path = Path(output_dir) / "best_model.pdparams"
+    part = path.with_name(f".part-{path.name}")
     try:
-        for target, write in ((path, lambda p: _write_arrays(p, student)),
-                              (path.with_suffix(".json"), lambda p: _write_text(p, json.dumps(about)))):
-            part = target.with_name(f".part-{target.name}")
-            write(part)
-            os.replace(part, target)
+        paddle.save(dict(student), str(part))
+        _sync(part)
+        os.replace(part, path)
     except OSError as e:
         raise CheckpointError(_disk_message(path, e, path.parent)) from e
+    write_atomic(path.with_suffix(".json"), json.dumps(about), advice=ADVICE)
     return path
 
 
@@ -180,28 +179,11 @@ def _complete(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.name.isdigit() and (p / "state.json").exists())
 
 
-def _write_arrays(path: Path, tensors: Mapping) -> None:
-    paddle.save(dict(tensors), str(path))
+def _sync(path: Path) -> None:
     with open(path, "rb") as f:
         os.fsync(f.fileno())
 
 
-def _write_text(path: Path, text: str) -> None:
-    with open(path, "w") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _disk_message(target: Path, error: OSError, where: Path) -> str:
     free = shutil.disk_usage(where).free / 2**20 if where.exists() else 0
-    return (f"{target}: could not be written ({error.strerror or error}; {free:,.0f} MiB free there). The checkpoints "
-            "before it are intact: free some space, then start again with --resume")
+    return f"{target}: cannot be written ({error.strerror or error}; {free:,.0f} MiB free there); {ADVICE}"

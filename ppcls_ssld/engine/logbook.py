@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..atomic import write_atomic
 from ..errors import CheckpointError, ConfigError
+from .checkpoint import ADVICE
 
 
 class Logbook:
@@ -47,8 +49,7 @@ class Logbook:
     def save_text(self, name: str, text: str) -> Path:
         """Write a small file into the output folder; its path. File names in it keep their bytes."""
         if self._active:
-            with _disk(self.folder / name):
-                (self.folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+            write_atomic(self.folder / name, text.encode("utf-8", "surrogateescape"), advice=ADVICE)
         return self.folder / name
 
     def rewind(self, step: int, evaluated: bool = True) -> None:
@@ -59,9 +60,7 @@ class Logbook:
         path = self.folder / "metrics.jsonl"
         kept = [line for line in path.read_text().splitlines() if _place_of(line) <= (step, evaluated)]
         self._metrics.close()
-        part = path.with_suffix(".part")
-        part.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(part, path)
+        write_atomic(path, *(f"{line}\n" for line in kept), advice=ADVICE)
         self._metrics = open(path, "a", buffering=1)
 
     def start(self, step: int, steps: int) -> None:
@@ -137,8 +136,7 @@ def _disk(path: Path):
     try:
         yield
     except OSError as e:
-        raise CheckpointError(f"{path}: could not be written ({e.strerror}). Checkpoints are intact: free some space, "
-                              "then start again with --resume") from e
+        raise CheckpointError(f"{path}: cannot be written ({e.strerror}); {ADVICE}") from e
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:

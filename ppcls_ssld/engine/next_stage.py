@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..atomic import write_atomic
 from ..config import plain, resolve, write
 from ..config.schema import RunConfig
 from ..errors import ConfigError
+from .checkpoint import ADVICE
 
 LR_FACTOR = 0.01
 EPOCH_FACTOR = 30 / 360
@@ -68,13 +70,9 @@ def _scaled(epochs: list[float], factor: float) -> list[int]:
 def write_next_stage(config: RunConfig, student_weights: str) -> Path:
     """Write `Global.next_stage` in one move; returns its path."""
     path = Path(config.Global.next_stage)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = (f"# Stage 2 of {config.Global.output_dir}: distillation fine-tuning on its labelled images.\n"
               f"# python -m paddle.distributed.launch tools/train.py -c {path}\n")
-    part = path.with_name(f".part-{path.name}")
-    part.write_text(header + write(next_stage(config, student_weights)))
-    os.replace(part, path)
-    return path
+    return write_atomic(path, header, write(next_stage(config, student_weights)), advice=ADVICE)
 
 
 def _set_pretrained(arch: dict, role: str, weights: str) -> None:

@@ -19,6 +19,7 @@ from ..config.schema import RunConfig
 from ..data import TrainReader
 from ..errors import ConfigError, DivergedError, StoppedBySignal
 from ..optim import build_optimizer, build_schedule, describe_rates, learning_rates
+from ..stop import StopRequest
 from ..structs import Batch
 from . import preflight
 from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint, save_state
@@ -27,7 +28,6 @@ from .logbook import Logbook
 from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
 from .stored import open_stored
-from ..stop import StopRequest
 from .task import DistillationTask, build_loss, fitted_to_device
 
 

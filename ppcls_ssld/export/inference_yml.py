@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..atomic import write_atomic
 from ..attributes import GENERIC
 from ..config.readonly import plain
 from ..config.schema import Entry, RunConfig
 from ..data.pixels import number, pipeline
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
+
+DESCRIPTION = "inference.yml"
+ADVICE = "free some space, then export again"
 
 
 def preprocessing_of(config: RunConfig) -> tuple[Entry, ...]:
@@ -37,8 +40,8 @@ def write_inference_yml(folder: str | os.PathLike, model_name: str, transform_op
     predictor (deploy/python) reads its named sets; MultiLabelThreshOutput with a label_list is read by PaddleX.
     ConfigError, and nothing is written, for operations that a predictor does not know.
     """
-    return write_atomically(Path(folder) / "inference.yml",
-                            inference_yml(model_name, transform_ops, topk, labels, attributes))
+    return write_atomic(Path(folder) / DESCRIPTION, inference_yml(model_name, transform_ops, topk, labels, attributes),
+                        advice=ADVICE)
 
 
 def inference_yml(model_name: str, transform_ops: Sequence[Entry], topk: int = 5, labels: Sequence[str] = (),
@@ -54,20 +57,6 @@ def inference_yml(model_name: str, transform_ops: Sequence[Entry], topk: int = 5
         post[name]["label_list"] = list(labels)
     tree = {"Global": {"model_name": model_name}, "PreProcess": {"transform_ops": operations}, "PostProcess": post}
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """The whole text or, with a CheckpointError, the file as it was."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".write-", dir=path.parent) as staging:
-            new = Path(staging, path.name)
-            new.write_text(text, encoding="utf-8")
-            os.replace(new, path)
-    except OSError as e:
-        raise CheckpointError(f"{path}: cannot be written ({e.strerror}); is the disk full, or the folder "
-                              f"read-only?") from e
-    return path
 
 
 def _for_predictor(transform_ops: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import paddle
 from ..arch.program import can_write_pir, save_program
 from ..errors import CheckpointError, ConfigError, WeightsError
 from ..inference import check_params_file
+from .inference_yml import DESCRIPTION
 from .legacy_ops import legacy_ops
 
 FORMATS = ("json", "pdmodel")
@@ -44,7 +45,7 @@ def writable_formats() -> tuple[str, ...]:
 
 def export_network(network: paddle.nn.Layer, folder: str | os.PathLike, image_shape: Sequence[int],
                    formats: str | Iterable[str] = "auto", name: str = "inference",
-                   head: str | None = "softmax") -> ExportedFiles:
+                   head: str | None = "softmax", description: str | None = None) -> ExportedFiles:
     """Write `network` in evaluation mode for input float32 [N, *image_shape]; output [N, C].
 
     formats: "json", "pdmodel", several of them, or "auto" = every one that this Paddle can write
@@ -52,6 +53,8 @@ def export_network(network: paddle.nn.Layer, folder: str | os.PathLike, image_sh
     head: what stands behind the logits: "softmax", or "sigmoid" for several labels an image, which is what PaddleClas
         exports and its predictor expects (ppcls/engine/engine.py, ExportModel, 2.6.0); None for the logits
         themselves. Feature taps are left out.
+    description: text of `inference.yml` (export/inference_yml.py). An earlier one goes before the first file is
+        replaced and this one comes last, so that a folder which has one is whole; None leaves the file as it is.
     The network itself is not touched: same mode, same parameters, still eager; random and name generators stay put.
     Everything is written and checked in a folder of its own before the first old file is replaced.
     Errors: ConfigError for a format that Paddle cannot write, CheckpointError for a disk.
@@ -79,7 +82,9 @@ def export_network(network: paddle.nn.Layer, folder: str | os.PathLike, image_sh
                     raise CheckpointError(f"{folder}: Paddle orders the parameters of {name}.{kind} in its own way, so "
                                           f"formats cannot share them; export each into a folder of its own")
                 written[kind] = prefix
-            return replace(_move_in(folder, name, written), left_out=tuple(left_out))
+            if description is not None:
+                Path(staging, DESCRIPTION).write_text(description, encoding="utf-8")
+            return replace(_move_in(folder, name, written, Path(staging, DESCRIPTION)), left_out=tuple(left_out))
     except (OSError, WeightsError) as e:
         raise CheckpointError(f"{folder}: the exported network could not be written ({e}); is the disk full, or the "
                               f"folder read-only? Files of an earlier export are as they were") from e
@@ -100,15 +105,19 @@ def _write(network: paddle.nn.Layer, prefix: Path, image_shape: Sequence[int], k
     check_params_file(f"{prefix}{PARAMS}")  # Paddle says nothing when the disk is full
 
 
-def _move_in(folder: Path, name: str, written: Mapping[str, Path]) -> ExportedFiles:
+def _move_in(folder: Path, name: str, written: Mapping[str, Path], description: Path) -> ExportedFiles:
     """Replace an earlier export, parameters first; its proof and programs of other formats would not fit and go."""
     (folder / PROOF).unlink(missing_ok=True)
+    if description.exists():
+        (folder / DESCRIPTION).unlink(missing_ok=True)
     files = {f.name: f for prefix in written.values() for f in prefix.parent.iterdir()}
     for file in sorted(files, key=lambda f: not f.endswith(PARAMS)):
         os.replace(files[file], folder / file)
     for suffix in (*(f".{kind}" for kind in FORMATS), f"{PARAMS}.info"):
         if name + suffix not in files:
             (folder / (name + suffix)).unlink(missing_ok=True)
+    if description.exists():
+        os.replace(description, folder / DESCRIPTION)
     return ExportedFiles(folder, tuple(folder / f"{name}.{kind}" for kind in written), folder / (name + PARAMS))
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import paddle
 
 from ..arch import logits_of
+from ..atomic import write_atomic
 from ..errors import DataError
-from .inference_yml import write_atomically
+from .inference_yml import ADVICE
 from .paddle_inference import PROOF
 
 LOG_FLOOR = -60.0  # Paddle's CPU softmax stops at e^-64; below this, both sides count as equal
@@ -51,7 +52,7 @@ class ParityReport:
 def write_parity(folder: str | os.PathLike, reports: Mapping[str, ParityReport]) -> Path:
     """`folder/parity.json`: program file -> its report, atomically."""
     tree = {program: {**asdict(report), "passed": report.passed()} for program, report in reports.items()}
-    return write_atomically(Path(folder) / PROOF, json.dumps(tree, indent=1) + "\n")
+    return write_atomic(Path(folder) / PROOF, json.dumps(tree, indent=1) + "\n", advice=ADVICE)
 
 
 def parity_report(network: paddle.nn.Layer, engine: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray],

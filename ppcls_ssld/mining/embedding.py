@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,9 +10,10 @@ import numpy as np
 import paddle
 
 from ..arch import build_embedder
+from ..atomic import replacing
 from ..config import plain
 from ..config.schema import NetworkConfig
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from .blocks import Blocks
 from .forward import run_network
 from .listing import Listing
@@ -88,14 +88,8 @@ class Embedding:
         self._network = network
         if not features:
             raise ConfigError("none of the protected images can be read")
-        new = file.with_name(f".{os.getpid()}.npz")
-        try:
+        with replacing(file) as new:
             np.savez(new, position=np.concatenate(position), features=np.concatenate(features))
-            os.replace(new, file)
-        except OSError as e:
-            new.unlink(missing_ok=True)
-            raise CheckpointError(f"{file}: cannot be written ({e.strerror or e}); free some space, then start the "
-                                  "same command again") from e
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import replacing
 from ..data.files import Archives
 from ..errors import CheckpointError, ConfigError
 from .fingerprint import HashIndex, mirrored
@@ -63,18 +64,8 @@ class Features:
 
 def write_features(folder: Path, block: int, arrays: dict[str, np.ndarray]) -> None:
     """Arrays of one block, whole or not there. CheckpointError (disk)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{block:05d}.{os.getpid()}.npz"
-    try:
-        with open(new, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, folder / f"{block:05d}.npz")
-    except OSError as e:
-        new.unlink(missing_ok=True)
-        raise CheckpointError(f"{folder}: the features of the protected images cannot be written ({e.strerror or e}); "
-                              "free some space, then start the same command again") from e
+    with replacing(folder / f"{block:05d}.npz") as file:
+        np.savez(file, **arrays)
 
 
 def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError, DataError
+from ..atomic import replacing
+from ..errors import ConfigError, DataError
 from . import colour, overlay
 from . import protected as features
 from .alignment import AlignmentConfig
@@ -178,14 +178,8 @@ def _find_copies(ws: Workspace, thresholds: Thresholds, settings: dict[str, Any]
                          thresholds.correlation, ws.config.max_pixels, ws.config.min_side, ws.all_workers,
                          ws.stop.check)
     target = ws.folder / "within.npz"
-    new = target.with_name(f".{os.getpid()}.npz")
-    try:
-        np.savez(new, settings=digest_of(settings), **vars(copies))
-        os.replace(new, target)
-    except OSError as e:
-        new.unlink(missing_ok=True)
-        raise CheckpointError(f"{target}: cannot be written ({e.strerror or e}); free some space, then start the same "
-                              "command again") from e
+    with replacing(target) as file:
+        np.savez(file, settings=digest_of(settings), **vars(copies))
     ws.say(f"within the pool: {len(copies.index):,} images are copies of another one that stays")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import CheckpointError, ConfigError, DataError
+from ..atomic import replacing
+from ..errors import ConfigError, DataError
 
 FORMAT = 1
 STATUSES = ("kept", "removed", "unreadable")
@@ -55,24 +55,10 @@ def write_part(folder: Path | str, block: int, columns: Mapping[str, Any], kind:
     table = _table(columns, kind).replace_schema_metadata({_KEY: _about(kind, block, settings)})
     folder = Path(folder)
     path = folder / f"part-{block:05d}.parquet"
-    new = folder / f".{path.name}.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(new, "wb") as file:
-            # One row group; page checksums, since a disk may damage a file long after it was written.
-            pq.write_table(table, file, row_group_size=max(1, len(table)), compression="zstd", compression_level=3,
-                           version="2.6", write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-        _sync(folder)
-    except OSError as e:
-        free = ""
-        if folder.is_dir():
-            new.unlink(missing_ok=True)
-            free = f"; {shutil.disk_usage(folder).free / 2**20:,.0f} MiB free there"
-        raise CheckpointError(f"{path}: could not be written ({e.strerror or e}{free}). The parts before it are "
-                              "intact: make room or choose another folder, then run the same command again") from e
+    with replacing(path) as file:
+        # One row group; page checksums, since a disk may damage a file long after it was written.
+        pq.write_table(table, file, row_group_size=max(1, len(table)), compression="zstd", compression_level=3,
+                       version="2.6", write_page_checksum=True)
     return path
 
 
@@ -221,11 +207,3 @@ def _path(folder: Path | str, block: int) -> Path:
 
 def _one_line(error: Exception) -> str:
     return str(error).split("\n")[0]
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

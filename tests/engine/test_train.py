@@ -183,7 +183,7 @@ def test_metrics_on_a_full_disk_are_told_in_one_sentence(tree, tmp_path):
     with Logbook(str(tmp_path / "log"), True) as log:
         log._metrics.close()
         log._metrics = open("/dev/full", "w", buffering=1)
-        with pytest.raises(CheckpointError, match="metrics.jsonl: could not be written"):
+        with pytest.raises(CheckpointError, match="metrics.jsonl: cannot be written"):
             log.eval_row({"step": 1, "weights": "student", "images": 1}, {"top1": 1.0})
         log._metrics = open("/dev/null", "w")
 
@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tree):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # a file larger than this fails to be written
     try:
-        with pytest.raises(CheckpointError, match="could not be written.*--resume"):
+        with pytest.raises(CheckpointError, match="cannot be written.*--resume"):
             run(changed(tree, Global__checkpoints="auto"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

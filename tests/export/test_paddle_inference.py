@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import textwrap
@@ -100,6 +101,32 @@ def test_a_second_export_replaces_the_first_and_leaves_no_program_that_does_not_
     assert {"inference.pdmodel", "inference.pdiparams", "notes.txt"} <= names
     assert names <= {"inference.pdmodel", "inference.pdiparams", "inference.pdiparams.info", "notes.txt"}
     np.testing.assert_allclose(InferenceEngine(tmp_path)(images), eager(network, images), rtol=1e-4, atol=1e-4)
+
+
+def test_killed_at_any_move_a_folder_with_an_inference_yml_is_whole(make_toy, tmp_path, monkeypatch):
+    whole = tmp_path / "whole"
+    export_network(make_toy(seed=2), whole, SHAPE, description="second")
+    replace, moves = os.replace, len(contents(whole))
+    for killed_at in range(moves + 1):
+        folder, calls = tmp_path / str(killed_at), []
+
+        def kill(old, new):
+            if len(calls) == killed_at:
+                raise KeyboardInterrupt
+            calls.append(new)
+            replace(old, new)
+
+        export_network(make_toy(seed=1), folder, SHAPE, description="first")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", kill)
+            if killed_at < moves:
+                with pytest.raises(KeyboardInterrupt):
+                    export_network(make_toy(seed=2), folder, SHAPE, description="second")
+            else:
+                export_network(make_toy(seed=2), folder, SHAPE, description="second")
+        assert (folder / "inference.yml").exists() == (killed_at == moves)
+    for name in ("inference.pdiparams", "inference.yml"):
+        assert contents(folder)[name] == contents(whole)[name]
 
 
 def test_a_network_that_cannot_be_traced_leaves_the_old_files(make_toy, tmp_path):

@@ -7,7 +7,7 @@
 
 A table is a file in benchmarks/tables; `--table X --list` prints its rows, what it needs and what is done (`released` and --report
 have options of their own: add --help). Rows resume after an interruption, and any number of these commands may work on one
-table at a time. Each row and seed becomes benchmarks/results/rows/<table>/<row>_seed<k>.json.
+table at a time. Each row and seed becomes benchmarks/results/rows/<table>/<row>_seed<k>.json, with its log beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.rows import known, needed_inputs, work  # noqa: E402
+from benchmarks.rows import Machine, known, needed_inputs, work  # noqa: E402
 from benchmarks.table import RESULTS, TABLES, Table, load_table  # noqa: E402
 from ppcls_ssld.errors import SsldError  # noqa: E402
 
@@ -61,6 +61,9 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the rows' JSON files")
     parser.add_argument("--processes", type=_positive, default=1, metavar="N", help="of a run, by paddle.distributed.launch, "
                         "on one machine; a row whose batch so many do not make takes fewer, and says so")
+    parser.add_argument("--batch-size", type=_positive, metavar="N", help="images of a process at a time, where a recipe's do not "
+                        "fit into memory; micro-steps make up its batch, but batch norm sees fewer")
+    parser.add_argument("--device", metavar="D", help="instead of the config's: cpu, gpu")
     parser.add_argument("--threads", type=_positive, metavar="N", help="OMP threads of a process (left to the libraries)")
     return parser
 
@@ -84,7 +87,8 @@ def _train(parser: argparse.ArgumentParser, arguments: list[str] | None) -> None
               "--output of your own")
     inputs = _inputs(parser, table, needed_inputs(table, [row for row, _ in jobs]), args.set)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends the run that it waits for
-    work(table, jobs, inputs, args.output.resolve(), args.results, args.threads or 0, args.processes)
+    machine = Machine(args.processes, args.threads or 0, args.batch_size, args.device)
+    work(table, jobs, inputs, args.output.resolve(), args.results, machine)
 
 
 def _inputs(parser: argparse.ArgumentParser, table: Table, needed: list[str], given: list[str]) -> dict[str, str]:

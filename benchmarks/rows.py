@@ -7,6 +7,7 @@ that process has died. A row goes on where it was.
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,30 @@ from ppcls_ssld.config.schema import RunConfig
 from ppcls_ssld.errors import ConfigError
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What rows are trained on; another one makes no other row.
+
+    processes: of a run, at most; a row takes as many of them as make its batch. threads: OMP threads of each, 0 leaves them to
+    the libraries. batch_size: images of a process at a time; micro-steps make up the row's batch, but batch norm sees fewer.
+    device: of Global. None: the config's.
+    """
+
+    processes: int = 1
+    threads: int = 0
+    batch_size: int | None = None
+    device: str | None = None
+
+    def overrides(self) -> list[str]:
+        said = {"DataLoader.Train.batch_size": self.batch_size, "Global.device": self.device}
+        return overrides({key: value for key, value in said.items() if value is not None})
+
+
 def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str], output: Path, results: Path,
-         threads: int, processes: int) -> None:
-    """Train what is not done yet, in order; waits for rows that other processes train. Writes each row's JSON.
+         machine: Machine) -> None:
+    """Train what is not done yet, in order; waits for rows that other processes train. Writes each row's JSON and log.
 
     output: runs go to <output>/<table>/<row>_seed<k>, what tables share beside them; {output} in a table is this folder.
-    processes: of a run, at most; a row takes as many of them as make its batch.
     ConfigError before anything is trained: a result or a run of other settings or inputs, rows that build on rows which
     nobody trains, an input without the row's lists, a batch that no number of processes makes.
     """
@@ -40,20 +60,20 @@ def work(table: Table, jobs: Sequence[tuple[Row, int]], inputs: Mapping[str, str
     left = [job for job in jobs if not known(table, *job, results, made_with)]
     for row, seed in left:
         _check_obtainable(table, row, seed, left, output)
-        config = load_config(ROOT / row.config, overrides(settings(row, inputs)))
-        _check_lists(row, config, output)
-        share_of_work(row, config, processes)
+        asked = overrides(settings(row, inputs))
+        _check_lists(row, load_config(ROOT / row.config, asked), output)
+        share_of_work(row, load_config(ROOT / row.config, [*asked, *machine.overrides()]), machine.processes)
     for row, _ in left:
         (output / home(table.name, row)[0]).mkdir(parents=True, exist_ok=True)
     if table.prepare and left:
-        _prepare([filled(part, inputs) for part in table.prepare], output, threads)
+        _prepare([filled(part, inputs) for part in table.prepare], output, machine.threads)
     while left:
         for row, seed in left:
             if not all((folder / "done").exists() for folder in _needed(table, row, seed, output).values()):
                 continue
             with locked(_beside(_run(table, row, seed, output), "lock"), wait=False) as mine:
                 if mine and not known(table, row, seed, results, made_with):
-                    _train(table, row, seed, inputs, made_with, output, results, threads, processes)
+                    _train(table, row, seed, inputs, made_with, output, results, machine)
                 if mine:
                     break
         else:
@@ -110,48 +130,60 @@ def share_of_work(row: Row, config: RunConfig, most: int) -> tuple[int, int]:
         if batch % (each * processes) == 0:
             return processes, batch // (each * processes)
     raise ConfigError(f"{row.row}: no number of processes of {each} images makes its {batch} images a step, for which the "
-                      "learning rate is; change DataLoader.Train.batch_size in its config, or the table's batch")
+                      "learning rate is; give a --batch-size that divides them")
 
 
 def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_with: Mapping[str, str], output: Path,
-           results: Path, threads: int, processes: int) -> None:
+           results: Path, machine: Machine) -> None:
     folder = _run(table, row, seed, output)
     name, trained = home(table.name, row)
     print(f"{name}: {trained}, seed {seed} -> {folder}.log", flush=True)
     config = ROOT / row.config
     asked = overrides(settings(row, inputs))
+    own_batch_size = load_config(config, asked).DataLoader.Train.batch_size
+    asked += machine.overrides()
     needed = {kind: last_weights(other) for kind, other in _needed(table, row, seed, output).items()}
     if "teacher" in needed:
         asked += overrides({"Arch.Teacher.pretrained": str(needed["teacher"])})
     if row.targets:
-        asked += overrides({"Global.targets": str(_stored(row, config, asked, output, threads))})
+        asked += overrides({"Global.targets": str(_stored(row, config, asked, output, machine.threads))})
     if "init" in needed:
         arch = "Arch.Student" if "Student" in load_config(config).source["Arch"] else "Arch"
         asked += overrides({f"{arch}.pretrained": str(needed["init"])})
     run = load_config(config, asked)
-    most, (processes, update_freq) = processes, share_of_work(row, run, processes)
-    if processes < most:
-        print(f"{trained}: {processes} of the {most} processes, because all of them do not make its batch", flush=True)
+    processes, update_freq = share_of_work(row, run, machine.processes)
+    if processes < machine.processes:
+        print(f"{trained}: {processes} of the {machine.processes} processes, because all of them do not make its batch", flush=True)
+    batch_size = run.DataLoader.Train.batch_size
+    if batch_size != own_batch_size:
+        print(f"{trained}: batch norm sees {batch_size} images at a time, where the recipe has {own_batch_size}", flush=True)
     asked += overrides({"Global.update_freq": update_freq, "Global.seed": seed})
     made_with = {name: made_with[name] for name in needed_inputs(table, [row])}
-    # Not what may differ when it is taken up again: where the inputs lie, and how many processes share the batch.
+    # Not what may differ when it is taken up again: where the inputs lie, and what shares the batch.
     _check_same_run(folder, digest({**row.identity(), "seed": seed, "inputs": made_with}))
     began = environment()
     commits = _beside(folder, "commits")
     with open(commits, "a") as file:
         file.write(f"{began['commit']}\n")
-    found = train_once(config, asked, folder, threads, processes)
+    found = train_once(config, asked, folder, machine.threads, processes)
     command = ["python benchmarks/reproduce.py", f"--table {name} --rows {trained} --seeds {seed}",
                *(f"--set {name}=..." for name in made_with), f"--processes {processes}",
-               *([f"--threads {threads}"] if threads else [])]
+               *([f"--threads {machine.threads}"] if machine.threads else []),
+               *([f"--batch-size {machine.batch_size}"] if machine.batch_size else []),
+               *([f"--device {machine.device}"] if machine.device else [])]
     report = {"table": name, "row": trained, "what": row.what, "seed": seed, **found, "processes": processes,
-              "threads": threads, "device": run.Global.device, **row.identity(), "inputs": made_with,
+              "batch_per_process": batch_size, "threads": machine.threads, "device": run.Global.device, **row.identity(), "inputs": made_with,
               "lists": {Path(path).name: _fingerprint(Path(path)) for path in _lists(run)}, "command": " ".join(command),
               "commits": list(dict.fromkeys(commits.read_text().split())), "environment": began, "curve": curve(folder)}
     path = result_of(results, table.name, row, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    store_log(folder, path)  # first: where the result is, its log is
     write_atomic(path, json.dumps(report, indent=1) + "\n")
     print(f"{name}: {trained}, seed {seed}: top-1 {found['top1']:.2%} in {found['seconds']} s", flush=True)
+
+
+def store_log(folder: Path, result: Path) -> Path:
+    """The run's metrics.jsonl, packed, beside its result; same rows, same bytes."""
+    return write_atomic(result.with_suffix(".jsonl.gz"), gzip.compress((folder / "metrics.jsonl").read_bytes(), mtime=0))
 
 
 def _check_same_run(folder: Path, resolved: str) -> None:

@@ -1,5 +1,6 @@
 """The page of results shows what is there."""
 
+import gzip
 import json
 
 from benchmarks.report import render as render_report
@@ -25,3 +26,14 @@ def test_every_row_says_which_commits_it_was_trained_at():
     for path in ROWS.rglob("*.json"):
         commits = json.loads(path.read_text())["commits"]
         assert commits and not [commit for commit in commits if "dirty" in commit or commit == "unknown"], path
+
+
+def test_every_row_has_its_log_beside_it():
+    for path in ROWS.rglob("*.json"):
+        result = json.loads(path.read_text())
+        if result["table"] == "released":
+            continue  # nothing was trained
+        rows = [json.loads(line) for line in gzip.decompress(path.with_suffix(".jsonl.gz").read_bytes()).splitlines()]
+        evaluations = {row["images_seen"]: row["top1"] for row in rows if row["kind"] == "eval"}
+        assert evaluations == {point["views"]: point["top1"] for point in result["curve"] if "top1" in point}, path
+        assert evaluations[result["views"]] == result["top1"], path

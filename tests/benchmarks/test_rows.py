@@ -1,10 +1,12 @@
 """The table runner: what a table says is what is trained, once, and goes on after an interruption."""
 
+import gzip
 import json
 import multiprocessing
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import yaml
 
 from benchmarks.environment import ROOT
 from benchmarks.measured import read
-from benchmarks.rows import _fingerprint, known, locked, needed_inputs, settings, work
+from benchmarks.rows import Machine, _fingerprint, known, locked, needed_inputs, settings, work
 from benchmarks.runs import curve, last_weights, run_logged, seconds_of_steps
 from benchmarks.table import TABLES, load_table, overrides
 from ppcls_ssld.arch import build_network
@@ -133,7 +135,7 @@ def test_a_row_of_two_tables_has_one_run_and_one_result(tmp_path):
     assert copy.identity() == original.identity() and copy.init == "one:a"
     assert not known(table, copy, 0, tmp_path)
     with pytest.raises(ConfigError, match="c, seed 0: its init is the student of one's a_seed0, which has not been trained"):
-        work(table, table.jobs(), {}, tmp_path / "out", tmp_path, 1, 2)
+        work(table, table.jobs(), {}, tmp_path / "out", tmp_path, Machine(2, 1))
     (tmp_path / "one").mkdir()
     result = {**original.identity(), "table": "one", "row": "b", "seed": 0, "top1": 0.5}
     (tmp_path / "one" / "b_seed0.json").write_text(json.dumps(result))
@@ -204,7 +206,7 @@ def little_table(tmp_path, monkeypatch):
 
 
 def train(table, folder, seeds=(0,)):
-    work(table, table.jobs(seeds=seeds), {"digits": str(folder / "digits")}, folder / "out", folder / "results", 1, 1)
+    work(table, table.jobs(seeds=seeds), {"digits": str(folder / "digits")}, folder / "out", folder / "results", Machine(threads=1))
     return {path.stem: json.loads(path.read_text()) for path in sorted((folder / "results" / table.name).glob("*.json"))}
 
 
@@ -220,6 +222,8 @@ def test_rows_are_trained_in_order_once_and_by_two_processes_as_by_one(little_ta
     assert found["distilled_seed0"]["settings"]["Arch.Student.name"] == "MobileNetV3_small_x0_35"
     log = (folder / "out" / "little" / "distilled_seed0.log").read_text()
     assert last_weights(folder / "out" / "little" / "labels_seed0").parent.name == "00000004"
+    packed = folder / "results" / "little" / "distilled_seed0.jsonl.gz"
+    assert gzip.decompress(packed.read_bytes()) == (folder / "out" / "little" / "distilled_seed0" / "metrics.jsonl").read_bytes()
     assert "its answers come from" in log and log.count("done: 4 steps") == 1
     before = {name: (folder / "results" / "little" / f"{name}.json").stat().st_mtime_ns for name in found}
     train(table, folder)
@@ -270,7 +274,7 @@ def test_an_input_without_the_rows_lists_is_refused_before_anything_is_trained(l
     table, folder = little_table
     (folder / "else" / "where").mkdir(parents=True)
     with pytest.raises(ConfigError, match="labels: its list .*where/../train.txt is not there.* --set"):
-        work(table, table.jobs(), {"digits": str(folder / "else" / "where")}, folder / "out", folder / "results", 1, 2)
+        work(table, table.jobs(), {"digits": str(folder / "else" / "where")}, folder / "out", folder / "results", Machine(2, 1))
     assert not (folder / "out").exists()
 
 
@@ -289,9 +293,33 @@ def test_a_run_that_never_began_may_begin_elsewhere_and_with_more_processes(litt
         patch.setattr("benchmarks.rows.train_once", lambda *arguments: started.append(arguments) or fails())
         (folder / "out" / "little" / "labels_seed0").mkdir()  # as by a run that failed before its first step
         (folder / "out" / "little" / "labels_seed0.config").write_text("of other settings")
-        work(table, table.jobs(), {"digits": str(folder / "moved")}, folder / "out", folder / "results", 1, 2)
+        work(table, table.jobs(), {"digits": str(folder / "moved")}, folder / "out", folder / "results", Machine(2, 1))
     assert started[0][2] == folder / "out" / "little" / "labels_seed0" and started[0][4] == 1  # 25 images are one process's
     assert any("moved" in override for override in started[0][1])
+
+
+def test_a_smaller_batch_at_a_time_keeps_the_rows_batch_and_makes_no_other_row(little_table, monkeypatch, capsys):
+    table, folder = little_table
+    started = []
+
+    def fails(*arguments):
+        started.append(arguments)
+        (folder / "out" / "little" / "labels_seed0" / "checkpoints").mkdir(parents=True, exist_ok=True)  # it made steps
+        raise SystemExit("out of memory")
+
+    monkeypatch.setattr("benchmarks.rows.train_once", fails)
+    table = replace(table, rows=tuple(replace(row, batch=50) for row in table.rows))
+    for machine in (Machine(), Machine(batch_size=5, device="gpu:0"), Machine(4, batch_size=5)):
+        with pytest.raises(SystemExit, match="out of memory"):
+            work(table, table.jobs(), {"digits": str(folder / "digits")}, folder / "out", folder / "results", machine)
+    assert [arguments[4] for arguments in started] == [1, 1, 2]  # 50 images are no 4 processes' of 5
+    for arguments, expected in zip(started, ((25, 2, "cpu"), (5, 10, "gpu:0"), (5, 5, "cpu"))):
+        config = load_config(*arguments[:2])
+        found = config.DataLoader.Train.batch_size, config.Global.update_freq, config.Global.device
+        assert found == expected
+    assert capsys.readouterr().out.count("batch norm sees 5 images at a time, where the recipe has 25") == 2
+    with pytest.raises(ConfigError, match="labels: no number of processes of 7 images makes its 50 .* --batch-size"):
+        work(table, table.jobs(), {"digits": str(folder / "digits")}, folder / "out", folder / "results", Machine(batch_size=7))
 
 
 def test_seconds_are_those_of_the_steps():
@@ -354,5 +382,5 @@ def test_a_run_that_fails_says_its_own_error_not_its_launchers_last_words(tmp_pa
 def test_a_row_that_builds_on_an_untrained_one_says_which(little_table):
     table, folder = little_table
     with pytest.raises(ConfigError, match="init is the student of little's labels_seed0.*train that row"):
-        work(table, table.jobs(["distilled"]), {"digits": str(folder / "digits")}, folder / "out", folder / "results", 1, 1)
+        work(table, table.jobs(["distilled"]), {"digits": str(folder / "digits")}, folder / "out", folder / "results", Machine(threads=1))
     assert not (folder / "out").exists()

@@ -137,3 +137,13 @@ def test_a_reader_that_stops_early_gets_no_traceback():
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     listing.stdout.close()
     assert listing.stderr.read() == b"" and listing.wait() == 141
+
+
+def test_no_backbone_is_judged_on_photographs_that_it_was_distilled_on():
+    """Crops of the photographs are among the mined images of the CIFAR-10 ladder."""
+    ladder = table("cifar10_ladder")
+    rows = [row for row in table("cifar10_transfer").rows if row.row.startswith("photographs") and row.init]
+    assert len(rows) == 4
+    for row in rows:
+        start = ladder.row(row.init.removeprefix("cifar10_ladder:"))
+        assert not start.init and "mined" not in json.dumps(start.set), row.row

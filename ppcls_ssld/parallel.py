@@ -47,8 +47,13 @@ def set_device(device: str) -> None:
     """Choose this process's device: 'cpu', 'gpu', 'gpu:0', 'xpu', ...
 
     A launched GPU process takes the card that the launcher gave it. On CPU no device id is asked for: Paddle 3.3.1
-    raises there. ConfigError when this Paddle or this machine has no such device.
+    raises there. ConfigError when this Paddle or this machine has no such device, or when a card is named for several
+    processes.
     """
+    kind, _, card = device.partition(":")
+    if card and kind != "cpu" and world_size() > 1:
+        raise ConfigError(f"Global.device: '{device}' puts all {world_size()} processes on one card; say {kind}, the "
+                          "launcher deals the cards")
     if device == "gpu" and world_size() > 1 and paddle.is_compiled_with_cuda():
         device = f"gpu:{dist.ParallelEnv().device_id}"
     try:

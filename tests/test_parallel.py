@@ -89,3 +89,10 @@ def test_a_launched_process_that_asks_for_a_gpu_of_a_paddle_without_is_told(thre
     monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: False)
     with pytest.raises(ConfigError, match="Global.device: 'gpu' cannot be used here"):
         parallel.set_device("gpu")
+
+
+@pytest.mark.parametrize("device", ["gpu:0", "xpu:1"])
+def test_one_card_for_several_processes_is_refused(three, device):
+    kind = device[:3]
+    with pytest.raises(ConfigError, match=f"Global.device: '{device}' puts all 3 processes on one card; say {kind}, "):
+        parallel.set_device(device)

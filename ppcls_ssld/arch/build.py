@@ -38,6 +38,8 @@ def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = (
     where = f"Arch.{config.role}"
     make = paddleclas.factory(config.name, f"{where}.name")
     arguments = plain(config.arguments)
+    if taps:  # PaddleClas sets return_patterns again at the first batch, without these
+        taps = sorted({*taps, *(arguments.pop("return_patterns", None) or ())})
     with paddle.utils.unique_name.guard(f"{config.role}_"):
         try:
             network = make(class_num=class_num, **arguments)
@@ -53,7 +55,7 @@ def build_network(config: NetworkConfig, class_num: int, taps: Iterable[str] = (
     if config.output_stride:
         set_output_stride(network, config.output_stride, f"{where}.output_stride")
     if taps:
-        _add_taps(network, sorted({*taps, *(arguments.get("return_patterns") or ())}), where)
+        _add_taps(network, taps, where)
     return network
 
 
@@ -68,7 +70,16 @@ def _add_taps(network: paddle.nn.Layer, taps: list[str], where: str) -> None:
     if not isinstance(network, paddleclas.theseus_layer()):
         raise ConfigError(f"{where}: {type(network).__name__} offers no feature taps, but a loss asks for {taps}")
     sublayers = dict(network.named_sublayers())
+    lists = {name for name, layer in sublayers.items() if isinstance(layer, paddle.nn.LayerList)}  # give no output
     for tap in taps:
-        if tap not in sublayers and not any(name.startswith(tap) for name in sublayers) and "[" not in tap:
-            raise ConfigError(f"{where}: no sub-layer '{tap}' to take features from{nearest(tap, sublayers)}")
+        if tap in lists or not _hits(network, tap):
+            near = nearest(tap, sublayers.keys() - lists)
+            raise ConfigError(f"{where}: no sub-layer '{tap}' to take features from{near}")
     network.update_res(taps)
+
+
+def _hits(network: paddle.nn.Layer, tap: str) -> bool:
+    try:
+        return bool(network.update_res([tap]))
+    except (AttributeError, TypeError, ValueError):  # an attribute that is no layer; an index that is no number
+        return False

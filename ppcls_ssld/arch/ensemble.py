@@ -38,18 +38,19 @@ class Ensemble:
 
 
 def build_frozen(config: NetworkConfig, class_num: int, image_shape: Sequence[int], device: str,
-                 taps: Iterable[str] = ()) -> tuple[Teacher | Ensemble, dict[str, LoadReport | None]]:
-    """What `config`, a frozen role, stands for, and by role what each weights file gave.
+                 taps: Iterable[str] = (), fast_cpu: bool = False
+                 ) -> tuple[Teacher | Ensemble, dict[str, LoadReport | None]]:
+    """What `config`, a frozen role, stands for, and by role what each weights file gave. fast_cpu: see build_teacher.
 
     Raises ConfigError for feature taps of an Ensemble, which has none.
     """
     if not config.members:
-        teacher, report = build_teacher(config, class_num, image_shape, device, taps)
+        teacher, report = build_teacher(config, class_num, image_shape, device, taps, fast_cpu=fast_cpu)
         return teacher, {config.role: report}
     if taps:
         raise ConfigError(f"Arch.{config.role}: a loss reads its features ({', '.join(taps)}), but an Ensemble has "
                           "only probabilities; distil features from one teacher")
-    built = [build_teacher(member, class_num, image_shape, device) for member in config.members]
+    built = [build_teacher(member, class_num, image_shape, device, fast_cpu=fast_cpu) for member in config.members]
     ensemble = Ensemble(config.role, [teacher for teacher, _ in built], [member.weight for member in config.members])
     return ensemble, {teacher.role: report for teacher, report in built}
 

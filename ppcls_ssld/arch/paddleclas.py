@@ -60,7 +60,8 @@ def factory(name: str, where: str) -> Callable:
 
 def theseus_layer() -> type:
     """PaddleClas's base class of networks with feature taps (ppcls/arch/backbone/base/theseus_layer.py)."""
-    return importlib.import_module("ppcls.arch.backbone.base.theseus_layer").TheseusLayer if _backbones() else None
+    _backbones()  # makes `ppcls` importable
+    return importlib.import_module("ppcls.arch.backbone.base.theseus_layer").TheseusLayer
 
 
 def weights_url(name: str, use_ssld: bool, where: str) -> str:

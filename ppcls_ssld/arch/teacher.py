@@ -19,6 +19,7 @@ from ..config.schema import NetworkConfig
 from ..errors import ConfigError
 from ..inference import InferenceEngine
 from .build import Outputs, build_network, logits_of
+from .cpu import fast_on_cpu
 from .modes import freeze
 from .program import save_program
 from .weights import LoadReport, initialise
@@ -56,15 +57,18 @@ class Teacher:
 
 
 def build_teacher(config: NetworkConfig, class_num: int, image_shape: Sequence[int], device: str,
-                  taps: Iterable[str] = (), threads: int | None = None) -> tuple[Teacher, LoadReport | None]:
+                  taps: Iterable[str] = (), threads: int | None = None, fast_cpu: bool = False
+                  ) -> tuple[Teacher, LoadReport | None]:
     """A loaded, frozen network with the engine that `config.engine` asks for; auto picks and says why.
 
-    threads: of the inference engine on CPU; None = its own default.
+    threads: of the inference engine on CPU; None = its own default. fast_cpu: an eager network computes as in cpu.py.
     """
     network = build_network(config, class_num, taps)
     report = initialise(network, config)
     freeze(network, config.bn_mode)
     engine, reason = _choose_engine(config, network, image_shape, device, bool(taps), threads)
+    if fast_cpu and engine is None:
+        fast_on_cpu(network)
     return Teacher(config.role, network, engine, reason, image_shape), report
 
 

@@ -147,8 +147,8 @@ def assign(network: paddle.nn.Layer, arrays: Mapping[str, np.ndarray | paddle.Te
 def initialise(network: paddle.nn.Layer, config: NetworkConfig) -> LoadReport | None:
     """Load what `pretrained` asks for; None without it.
 
-    A frozen network must be matched whole, classifier included, unless `allow_partial` is set: a teacher that was
-    never loaded is the commonest reason for a distillation that learns nothing.
+    Unless `allow_partial` is set, a frozen network must be matched whole, classifier included: a teacher that was never
+    loaded is the commonest reason for a distillation that learns nothing. Of a trained one the classifier may be new.
     """
     where = f"Arch.{config.role}.pretrained"
     if not config.pretrained:
@@ -163,11 +163,13 @@ def initialise(network: paddle.nn.Layer, config: NetworkConfig) -> LoadReport | 
     elif str(path).startswith(("http://", "https://")):
         path = _download(str(path), where)
     report = load_weights(network, str(path), config.role)
-    if config.frozen and not report.complete and not config.allow_partial:
-        raise WeightsError(
-            f"{where}: a frozen {config.name} must be loaded whole. {report.summary()}. Check that `name` and "
-            f"`class_num` are those the file was trained with, or set Arch.{config.role}.allow_partial: true to go on")
-    return report
+    if config.allow_partial or (report.complete if config.frozen else report.backbone_complete):
+        return report
+    wanted, of_then = (("must be loaded whole", "`name` and `class_num`") if config.frozen else
+                       ("must be loaded whole but for its classifier", "`name` and its arguments"))
+    raise WeightsError(
+        f"{where}: a {'frozen' if config.frozen else 'trained'} {config.name} {wanted}. {report.summary()}. Check that "
+        f"{of_then} are those the file was trained with, or set Arch.{config.role}.allow_partial: true to go on")
 
 
 def head_keys(network: paddle.nn.Layer) -> list[str]:

@@ -74,7 +74,7 @@ def _eval_images(config, _) -> list[np.ndarray]:
     loader = config.DataLoader.Eval
     few = replace(loader, num_workers=0, batch_size=min(loader.batch_size, PARITY_IMAGES))
     reader = EvalReader(few, config.Arch.class_num, 0, 1, PARITY_IMAGES, multilabel=config.Global.use_multilabel)
-    return [on_device(batch).numpy() for batch in reader.batches()]
+    return [on_device(batch).numpy() for batch in reader.batches() if len(batch)]  # some hold corrupt images alone
 
 
 def _infer_images(config, operations) -> list[np.ndarray]:

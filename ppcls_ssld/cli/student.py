@@ -10,7 +10,8 @@ import paddle
 from .. import parallel
 from ..arch import build_network, load_weights
 from ..config import RunConfig
-from ..errors import ConfigError, WeightsError
+from ..engine.evaluate import nothing_to
+from ..errors import WeightsError
 from ..inference import read_labels
 
 
@@ -18,8 +19,7 @@ def load_student(config: RunConfig, to_do: str) -> paddle.nn.Layer:
     """Arch's infer_model_name with all of its weights from Global.pretrained_model, in evaluation mode."""
     student = config.Arch.network(config.Arch.infer_model_name)
     if not config.Global.pretrained_model:
-        raise ConfigError(f"Global.pretrained_model: nothing to {to_do}; give the path of the student's .pdparams, "
-                          "such as -o Global.pretrained_model=output/best_model")
+        raise nothing_to(to_do)
     parallel.init(config.Global.device)
     network = build_network(student, config.Arch.class_num)
     report = load_weights(network, config.Global.pretrained_model, role=student.role)

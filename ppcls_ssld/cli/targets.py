@@ -55,10 +55,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("targets write: expected --output DIR, or Global.targets in the config, found neither")
 
     def look_at(teacher) -> None:
-        if parallel.world_size() == 1:  # several processes score together, and here they do not meet
+        if parallel.world_size() == 1:
             result = check_teacher(teacher, config)
             if result:
                 print(f"{teacher.role}: {result} of the Eval list", flush=True)
+        elif parallel.is_main():
+            print(f"{teacher.role}: not checked on the Eval list, which several processes score together, and here "
+                  "they do not meet; the same command without the launcher checks it first", flush=True)
 
     write_targets(config, WriteOptions(output, args.views, args.top_k, args.bits, args.tail, args.block),
                   _temperature(config), look_at=look_at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from ..config.schema import RunConfig
 from ..errors import ConfigError
 from .main import add_config_arguments
 
@@ -17,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..config import load_config
+    from ..config.networks import network_section
     from ..engine import train
 
     if args.resume and any(o.startswith("Global.checkpoints=") for o in args.override):
@@ -24,16 +24,8 @@ def run(args: argparse.Namespace) -> int:
     resume = ["Global.checkpoints=auto"] if args.resume else []
     config = load_config(args.config, [*args.override, *resume])
     if config.Global.pretrained_model:
+        student, _ = network_section(config.source["Arch"], config.Arch.infer_model_name)
         raise ConfigError(f"Global.pretrained_model: {config.Global.pretrained_model} would not be read: training "
-                          f"starts from {_start_of(config)}; give the path there, and set this one to null")
+                          f"starts from {student}.pretrained; give the path there, and set this one to null")
     train(config)
     return 0
-
-
-def _start_of(config: RunConfig) -> str:
-    """Key path of the weights that the student starts from; Arch has three forms."""
-    arch, role = config.source["Arch"], config.Arch.infer_model_name
-    if arch.get("name") == "DistillationModel":
-        number = next(i for i, model in enumerate(arch["models"]) if role in model)
-        return f"Arch.models.{number}.{role}.pretrained"
-    return "Arch.pretrained" if arch.get("name") else f"Arch.{role}.pretrained"

@@ -63,6 +63,14 @@ def read_arch(root: Section, legacy_class_num: int | None, multilabel: bool = Fa
                       _agreed_class_num(section, class_num, found, required=name is None), **values)
 
 
+def network_section(arch: Mapping, role: str) -> tuple[str, Mapping]:
+    """(key path, section) of network `role` in the tree of a valid Arch of any form."""
+    if arch.get("name") == "DistillationModel":
+        number = next(i for i, model in enumerate(arch["models"]) if role in model)
+        return f"Arch.models.{number}.{role}", arch["models"][number][role]
+    return ("Arch", arch) if arch.get("name") else (f"Arch.{role}", arch[role])
+
+
 def _distillation_model(section: Section) -> list[_Found]:
     models = section.items("models")
     frozen = _one_per_model(section, "freeze_params_list", len(models), False)

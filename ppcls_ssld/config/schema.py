@@ -64,7 +64,7 @@ class NetworkConfig:
     bn_mode: str = "batch_stats"  # batch_stats | eval
     engine: str = "auto"  # of a frozen network: auto | eager | inference
     output_stride: int | None = None  # for small images: give up the reductions that come after 1/output_stride
-    allow_partial: bool = False  # start although the weights file lacks part of the backbone
+    allow_partial: bool = False  # start although the weights file lacks part of the backbone, or of a frozen network
     members: tuple[NetworkConfig, ...] = ()  # of an Ensemble, whose answer is the weighted mean of their probabilities
     weight: float = 1.0  # of a member; only the ratios matter
 

@@ -56,7 +56,10 @@ def main_metric(config: RunConfig) -> str:
 
 
 def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult:
-    """Accuracy (and the mean of Loss.Eval) of whatever answers `forward`, over the reader's images on all ranks."""
+    """Accuracy (and the mean of Loss.Eval) of whatever answers `forward`, over the reader's images on all ranks.
+
+    Raises DataError when none of them can be scored.
+    """
     several = config.Global.use_multilabel
     metric = AttributeAccuracy(config.Arch.class_num) if several else TopkAccuracy(sorted({1, *config.Metric.topk}))
     role = config.Arch.infer_model_name
@@ -73,8 +76,11 @@ def score(forward: Forward, reader: EvalReader, config: RunConfig) -> EvalResult
     of = metric.class_num if several else metric.topk
     metric = metric.from_counts(of, parallel.sum_array(metric.counts()))
     loss_sum = parallel.sum_array(loss_sum)
-    return EvalResult(metric.result(), metric.images, loss_sum[0] / max(loss_sum[1], 1) if criterion else None,
-                      tuple(sorted(set().union(*parallel.gather(list(reader.skipped))))))
+    skipped = tuple(sorted(set().union(*parallel.gather(list(reader.skipped)))))
+    if skipped and not metric.images:
+        raise DataError("DataLoader.Eval: no image with a label could be read, among them "
+                        f"{skipped[0]}; check the files and the root folder")
+    return EvalResult(metric.result(), metric.images, loss_sum[0] / max(loss_sum[1], 1) if criterion else None, skipped)
 
 
 def layer_forward(network: paddle.nn.Layer, context: Callable[[], AbstractContextManager] = nullcontext) -> Forward:
@@ -93,20 +99,23 @@ def layer_forward(network: paddle.nn.Layer, context: Callable[[], AbstractContex
 def evaluate(config: RunConfig) -> EvalResult:
     """Score the weights that `Global.pretrained_model` names on the Eval list, by the fastest engine that fits.
 
-    Raises ConfigError without weights or without an Eval list.
+    The student's `engine` may ask for one. Without `Global.pretrained_model` the weights that training starts from are
+    scored, and a note says so. Raises ConfigError without either, or without an Eval list.
     """
     student = config.Arch.network(config.Arch.infer_model_name)
     weights = config.Global.pretrained_model or student.pretrained
     if not weights:
-        raise ConfigError("Global.pretrained_model: nothing to evaluate; give the path of the student's .pdparams, "
-                          "such as -o Global.pretrained_model=output/best_model")
+        raise nothing_to("evaluate")
     parallel.init(config.Global.device)
     reader = eval_reader(config)
     notice = uncounted(reader)
-    frozen = replace(student, pretrained=weights, frozen=True, bn_mode="eval", engine="auto")
+    frozen = replace(student, pretrained=weights, frozen=True, bn_mode="eval")
     network, report = build_teacher(frozen, config.Arch.class_num, config.Global.image_shape, config.Global.device)
     if parallel.is_main():
         print(f"{student.name}: {report.summary()}\nengine: {network.engine} ({network.reason})", flush=True)
+        if not config.Global.pretrained_model:
+            print("note: Global.pretrained_model is not set, so these are the weights that training starts from "
+                  f"({student.role}'s `pretrained`), not a trained student", flush=True)
         if notice:
             print(f"note: {notice}", flush=True)
 
@@ -114,6 +123,12 @@ def evaluate(config: RunConfig) -> EvalResult:
         return logits_of(network(on_device(batch))).numpy()
 
     return score(forward, reader, config)
+
+
+def nothing_to(do: str) -> ConfigError:
+    """What a verb answers that needs a trained student's weights and is given none; do: "evaluate", "export", ..."""
+    return ConfigError(f"Global.pretrained_model: nothing to {do}; give the path of the student's .pdparams, such as "
+                       "-o Global.pretrained_model=output/best_model")
 
 
 def eval_reader(config: RunConfig, limit: int | None = None) -> EvalReader:

@@ -26,7 +26,7 @@ class Logbook:
         self._active = active
         self._stream = sys.stdout
         self._bar: tqdm | None = None
-        self._started = time.monotonic()
+        self._started = 0.0
         self._visualdl = None
         if not active:
             return
@@ -34,7 +34,11 @@ class Logbook:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise ConfigError(f"Global.output_dir: {output_dir} cannot be made ({e.strerror})") from e
-        self._metrics = open(self.folder / "metrics.jsonl", "a", buffering=1)
+        try:
+            self._metrics = open(self.folder / "metrics.jsonl", "a", buffering=1)
+        except OSError as e:
+            raise ConfigError(f"Global.output_dir: {self.folder / 'metrics.jsonl'} cannot be written ({e.strerror}); "
+                              "give a folder that is yours to write") from e
         if use_visualdl:
             from visualdl import LogWriter  # a slow import that few runs need
             self._visualdl = LogWriter(logdir=str(self.folder / "vdl"))
@@ -64,6 +68,8 @@ class Logbook:
         self._metrics = open(path, "a", buffering=1)
 
     def start(self, step: int, steps: int) -> None:
+        """Training begins; until its end there is a bar, or `train_row` says when that will be."""
+        self._started = time.monotonic()
         if self._active:
             self._bar = tqdm(total=steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True,
                              disable=not self._stream.isatty())

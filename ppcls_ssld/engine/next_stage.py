@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..atomic import write_atomic
 from ..config import plain, resolve, write
+from ..config.networks import network_section
 from ..config.schema import RunConfig
 from ..errors import ConfigError
 from .checkpoint import ADVICE
@@ -54,7 +55,8 @@ def next_stage(config: RunConfig, student_weights: str) -> dict:
     glob["output_dir"] = f"{config.Global.output_dir.rstrip('/')}_stage2"
     for key in ("next_stage", "checkpoints", "targets", "max_steps", "pretrained_model"):
         glob.pop(key, None)
-    _set_pretrained(tree["Arch"], config.Arch.infer_model_name, os.path.abspath(student_weights))
+    _, student = network_section(tree["Arch"], config.Arch.infer_model_name)
+    student["pretrained"] = os.path.abspath(student_weights)
     resolve(tree)  # what is written must load
     return tree
 
@@ -73,12 +75,3 @@ def write_next_stage(config: RunConfig, student_weights: str) -> Path:
     header = (f"# Stage 2 of {config.Global.output_dir}: distillation fine-tuning on its labelled images.\n"
               f"# python -m paddle.distributed.launch tools/train.py -c {path}\n")
     return write_atomic(path, header, write(next_stage(config, student_weights)), advice=ADVICE)
-
-
-def _set_pretrained(arch: dict, role: str, weights: str) -> None:
-    if role in arch:
-        arch[role]["pretrained"] = weights
-    elif "models" in arch:
-        next(m for m in arch["models"] if role in m)[role]["pretrained"] = weights
-    else:
-        arch["pretrained"] = weights

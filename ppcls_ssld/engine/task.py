@@ -79,11 +79,8 @@ class DistillationTask:
             if network.frozen and not stored:
                 self.teachers[network.role], reports = build_frozen(
                     network, config.Arch.class_num, config.Global.image_shape, config.Global.device,
-                    self.loss.feature_keys.get(network.role, ()))
+                    self.loss.feature_keys.get(network.role, ()), config.Global.on_fast_cpu)
                 self.reports |= reports
-                for teacher in getattr(self.teachers[network.role], "members", (self.teachers[network.role],)):
-                    if config.Global.on_fast_cpu:
-                        fast_on_cpu(teacher.network)
         self.ema = Ema(self.student, config.EMA.decay) if config.EMA else None
         self._amp = config.AMP
         self._parallel = self.trained

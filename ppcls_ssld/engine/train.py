@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,9 @@ from ..arch import prepare_process
 from ..config import differences, dump, plain
 from ..config.schema import RunConfig
 from ..data import TrainReader
-from ..errors import ConfigError, DivergedError, StoppedBySignal
+from ..errors import ConfigError, StoppedBySignal
 from ..optim import build_optimizer, build_schedule, describe_rates, learning_rates
 from ..stop import StopRequest
-from ..structs import Batch
 from . import preflight
 from .checkpoint import TrainState, find_checkpoint, load_checkpoint, save_best, save_checkpoint, save_state
 from .evaluate import SHOWN, eval_reader, layer_forward, main_metric, score, uncounted
@@ -29,6 +28,7 @@ from .next_stage import next_stage, write_next_stage
 from .step import StepResult, TrainStep
 from .stored import open_stored
 from .task import DistillationTask, build_loss, fitted_to_device
+from .window import Window
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Run:
         for text in (*config.notices, *notices):
             log.say(f"note: {text}")
         loss = build_loss(config)  # misspelt names are known before a long list is read or a network built
+        if config.DataLoader.Train is None:
+            raise ConfigError("DataLoader.Train: missing; there is nothing to train on")
         if config.Global.next_stage:
             next_stage(config, "student")  # what cannot be written at the end is known now
         checkpoint = self._checkpoint_to_resume()
 
-        if config.DataLoader.Train is None:
-            raise ConfigError("DataLoader.Train: missing; there is nothing to train on")
         stored = open_stored(config)
         self.reader = TrainReader(config.DataLoader.Train, config.Arch.class_num, config.Global.seed,
                                   parallel.rank(), parallel.world_size(), stored=stored and stored.store,
@@ -102,8 +102,9 @@ class Run:
             log.say(f"{role}: {report.summary() if report else 'new weights, nothing loaded'}")
         schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, self.steps_per_epoch, "Optimizer.lr")
         named = self.task.named_parameters()
-        self.optimizer = build_optimizer(config.Optimizer, named, "Optimizer")
-        log.say(describe_rates(learning_rates(config.Optimizer, named, "Optimizer")))
+        rates = learning_rates(config.Optimizer, named, "Optimizer")
+        self.optimizer = build_optimizer(config.Optimizer, named, rates, "Optimizer")
+        log.say(describe_rates(rates))
         self.scaler = self._amp()
         self.state = TrainState(metric=main_metric(config), global_batch=self.global_batch, seed=config.Global.seed,
                                 sizes=list(self.reader.sizes), targets=stored and stored.store.digest,
@@ -125,7 +126,6 @@ class Run:
                      "labels)")
         self.log.rewind(self.state.step, evaluated=not self.state.evaluation_due)
         self.log.start(self.state.step, self.steps)
-        saved_at = self.state.step if self.state.step else None
         with StopRequest() as stop:
             self._evaluate_if_due()  # a resumed run was cut off before, or in, an evaluation
             self.task.train_mode()
@@ -138,12 +138,11 @@ class Run:
                     self.state.evaluation_due = self._evaluation_is_due()
                 if self._save_is_due(ended) or result.stop:
                     self._save()  # first, so that an evaluation that fails costs no training
-                    saved_at = self.state.step
                 self._evaluate_if_due()
                 if result.stop and self.state.step < self.steps:
                     raise StoppedBySignal(f"stopped by {stop.signal_name or 'another rank'} after step "
                                           f"{self.state.step}, all saved; start again with --resume")
-        if saved_at != self.state.step:
+        if not self._is_saved():  # gone on from another run's last step
             self._save()
         return self._result()
 
@@ -152,7 +151,7 @@ class Run:
         due = self.config.Global.print_batch_step
         micro = self.config.Global.update_freq
         batches = self.reader.batches(self.state.step * micro, self.steps * micro)
-        window = _Window()
+        window = Window()
         while self.state.step < self.steps:
             t0 = time.perf_counter()
             group = [next(batches) for _ in range(micro)]
@@ -169,16 +168,23 @@ class Run:
                 window.clear()
             yield result
 
-    def _row(self, step: int, result: StepResult, window: _Window) -> dict:
-        names = list(result.losses)
-        values = paddle.stack([result.losses[n].reshape([]).astype("float32") for n in names])
+    def _row(self, step: int, result: StepResult, window: Window) -> dict:
+        """A row of numbers; losses and agreement (of the last micro-step) are means over the ranks.
+
+        The shares are this rank's. On a GPU the split between teacher and student is of launches: the wait for the work
+        that both have launched counts as the student's.
+        """
+        numbers = dict(result.losses)
+        if result.agreement is not None:
+            numbers["agreement"] = result.agreement.astype("float32").mean()
+        values = paddle.stack([value.reshape([]).astype("float32") for value in numbers.values()])
         values = (parallel.sum_(values) / parallel.world_size()).numpy().tolist()
-        losses = dict(zip(names, values))
+        losses = dict(zip(numbers, values))
         seconds = window.data_s + window.teacher_s + window.student_s
         return {
             "step": step, "epoch": step / self.steps_per_epoch, "images_seen": step * self.global_batch,
-            "loss": losses.pop("loss"), "lr": self.schedule(step - 1), "parts": losses,
-            "agreement": None if result.agreement is None else result.agreement.astype("float32").mean().item(),
+            "agreement": losses.pop("agreement", None), "loss": losses.pop("loss"), "lr": self.schedule(step - 1),
+            "parts": losses,
             "images_per_s": window.images * parallel.world_size() / seconds,
             "share": {"data": window.data_s / seconds, "teacher": window.teacher_s / seconds,
                       "student": window.student_s / seconds},
@@ -244,6 +250,11 @@ class Run:
             save_checkpoint(self.config.Global.output_dir, self.task.state(), self.optimizer, self.state,
                             self.config.Global.keep_checkpoints)
         parallel.barrier()
+
+    def _is_saved(self) -> bool:
+        """Whether output_dir holds a checkpoint of this step; rank 0's answer, since all ranks save together."""
+        newest = find_checkpoint("auto", self.config.Global.output_dir)
+        return parallel.gather(newest is not None and int(newest.name) == self.state.step)[0]
 
     def _checkpoint_to_resume(self) -> Path | None:
         glob = self.config.Global
@@ -336,37 +347,6 @@ class Run:
         if self.config.Global.next_stage and parallel.is_main():
             self.log.say(f"next stage: {write_next_stage(self.config, str(weights))}")
         return TrainResult(str(output), self.state.step, self.state.best, self.state.last, str(weights))
-
-
-class _Window:
-    """Time and losses since the last row."""
-
-    def __init__(self):
-        self._losses: deque[tuple[int, np.ndarray, dict]] = deque()
-        self.run_steps = 0
-        self.clear()
-
-    def add(self, step: int, group: list[Batch], result: StepResult, data_s: float) -> None:
-        self._losses.append((step, np.concatenate([b.sample_ids for b in group]), result.losses))
-        self.run_steps += 1
-        self.images += sum(len(b) for b in group)
-        self.data_s += data_s
-        self.teacher_s += result.teacher_s
-        self.student_s += result.student_s
-
-    def check(self) -> None:
-        """Raise DivergedError for the first loss that is not finite; waits for the device."""
-        while self._losses:
-            step, ids, losses = self._losses.popleft()
-            values = {name: value.item() for name, value in losses.items()}
-            if not all(math.isfinite(v) for v in values.values()):
-                raise DivergedError(f"step {step}: loss is not finite: {values}; sample ids of this rank: "
-                                    f"{ids.tolist()}. A lower learning rate, clip_norm or a longer warm-up may help; "
-                                    "the last checkpoint is from before")
-
-    def clear(self) -> None:
-        self.images = 0
-        self.data_s = self.teacher_s = self.student_s = 0.0
 
 
 def _run_in(output_dir: str) -> str | None:

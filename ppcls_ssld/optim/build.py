@@ -71,16 +71,16 @@ def describe_rates(rates: Sequence[ParameterRate]) -> str:
                      for (multiplier, decay), count in sorted(counts.items(), reverse=True))
 
 
-def build_optimizer(config: OptimizerConfig, named_parameters: NamedParameters, where: str
-                    ) -> paddle.optimizer.Optimizer:
+def build_optimizer(config: OptimizerConfig, named_parameters: NamedParameters, rates: Sequence[ParameterRate],
+                    where: str) -> paddle.optimizer.Optimizer:
     """Optimiser `config.name` over the parameters; call `set_lr(rate)` before each step, until then its rate is 0.
 
+    rates: `learning_rates` of the same parameters.
     Sets multipliers and decays on the parameters and stops the gradient of frozen ones, so call it before they are
     wrapped for several ranks. clip_norm is one norm over all gradients (PaddleClas clips each by its own norm).
     Raises ConfigError for an unknown name or argument, or when nothing is left to train.
     """
     OPTIMIZERS.check(config.name, config.arguments, where)
-    rates = learning_rates(config, named_parameters, where)
     for key, value in config.arguments.items():
         if not isinstance(value, (int, float)):
             raise ConfigError(f"{where}.{key}: expected a number or a boolean, found {value!r}")

@@ -22,8 +22,7 @@ import paddle
 from tqdm import tqdm
 
 from .. import __version__, parallel
-from ..arch import (Ensemble, LoadReport, Teacher, build_frozen, fast_on_cpu, logits_of, on_device,
-                    prepare_process)
+from ..arch import Ensemble, LoadReport, Teacher, build_frozen, logits_of, on_device, prepare_process
 from ..atomic import write_atomic
 from ..config.schema import RunConfig
 from ..data import ViewReader
@@ -98,12 +97,8 @@ def prepare(config: RunConfig) -> None:
 
 def load_teacher(config: RunConfig) -> tuple[Teacher | Ensemble, dict[str, LoadReport | None]]:
     """The frozen network as training runs it, and by role what its weights files gave."""
-    teacher, reports = build_frozen(teacher_of(config), config.Arch.class_num, config.Global.image_shape,
-                                    config.Global.device)
-    if config.Global.on_fast_cpu:
-        for member in getattr(teacher, "members", (teacher,)):
-            fast_on_cpu(member.network)
-    return teacher, reports
+    return build_frozen(teacher_of(config), config.Arch.class_num, config.Global.image_shape, config.Global.device,
+                        fast_cpu=config.Global.on_fast_cpu)
 
 
 class Views:

@@ -1,5 +1,7 @@
 """Backbones by name: nearest names, refused arguments, own name scope, taps."""
 
+import re
+
 import numpy as np
 import paddle
 import pytest
@@ -53,9 +55,19 @@ def test_arguments_of_paddleclass_base_class_are_known():
         paddle.zeros([2, 3, 32, 32]))
 
 
-def test_an_unknown_tap_is_refused():
-    with pytest.raises(ConfigError, match="no sub-layer 'blokcs9'"):
-        build_network(network("PPLCNet_x0_25"), 10, taps=["blokcs9"])
+@pytest.mark.parametrize("name, tap, near", [
+    ("PPLCNet_x0_25", "blokcs6", "blocks6"), ("PPLCNet_x0_25", "blocks", "blocks6"),
+    ("PPLCNet_x0_25", "blocks5[9]", "blocks5"), ("PPLCNet_x0_25", "blocks5[x]", "blocks5"),
+    ("PPLCNet_x0_25", "last_conv.weight", "last_conv"), ("PPHGNet_tiny", "stages", "stages.3")])
+def test_a_tap_that_gives_nothing_is_refused_with_the_nearest(name, tap, near):
+    message = re.escape(f"Arch.Student: no sub-layer '{tap}'") + f".*did you mean '{near}'"
+    with pytest.raises(ConfigError, match=message):
+        build_network(network(name), 10, taps=[tap])
+
+
+def test_taps_come_beside_the_patterns_that_the_config_asks_for():
+    net = build_network(network("PPLCNet_x0_25", return_patterns=["blocks5"]), 10, taps=["blocks3[0]"])
+    assert set(net(paddle.zeros([2, 3, 32, 32]))) == {"logits", "blocks5", "blocks3[0]"}
 
 
 def test_the_same_seed_gives_the_same_weights():

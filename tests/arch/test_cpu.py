@@ -7,7 +7,7 @@ import paddle
 import pytest
 from paddle.nn import functional as F
 
-from ppcls_ssld.arch import build_network, cpu
+from ppcls_ssld.arch import build_frozen, build_network, cpu
 from ppcls_ssld.arch.program import save_program
 from ppcls_ssld.config.schema import NetworkConfig
 from ppcls_ssld.inference import InferenceEngine
@@ -196,3 +196,10 @@ def test_what_the_user_set_is_respected(monkeypatch, no_malloc_change):
     assert cpu.os.environ["MKL_DEBUG_CPU_TYPE"] == "4"
     monkeypatch.setattr(cpu.platform, "libc_ver", lambda: ("", ""))
     assert cpu.prepare_process(AMD) == []
+
+
+@pytest.mark.parametrize("engine, fast", [("eager", True), ("inference", False)])
+def test_a_frozen_network_that_only_describes_a_program_stays_as_it_is(engine, fast):
+    config = NetworkConfig("Teacher", "PPLCNet_x0_25", frozen=True, bn_mode="eval", engine=engine, allow_partial=True)
+    teacher, _ = build_frozen(config, 4, (3, 32, 32), "cpu", fast_cpu=True)
+    assert any(isinstance(layer, cpu.MatmulConv2D) for layer in teacher.network.sublayers()) is fast

@@ -106,3 +106,18 @@ def test_a_frozen_network_must_be_loaded_whole_unless_told_otherwise(tmp_path):
     with pytest.raises(WeightsError, match="allow_partial"):
         initialise(net, config())
     assert initialise(net, config(allow_partial=True)).backbone_complete
+
+
+def test_a_trained_network_needs_all_but_its_classifier_unless_told_otherwise(tmp_path):
+    def student(name, path=None, classes=10, **kw):
+        config = NetworkConfig("Student", name, pretrained=path, **kw)
+        return build_network(config, classes), config
+
+    path = saved(tmp_path, student("MobileNetV3_small_x0_35", classes=5)[0].state_dict())
+    assert set(initialise(*student("MobileNetV3_small_x0_35", path)).reshaped) == {"fc.weight", "fc.bias"}
+    wider = "MobileNetV3_small_x0_5"
+    message = (r"Arch.Student.pretrained: a trained .*_x0_5 must be .* but for its classifier"
+               r".* \d+ parameters matched, \d+ of another shape .*Student.allow_partial")
+    with pytest.raises(WeightsError, match=message):
+        initialise(*student(wider, path))
+    assert not initialise(*student(wider, path, allow_partial=True)).backbone_complete

@@ -98,6 +98,17 @@ def test_without_a_readable_eval_list_parity_falls_back_and_says_so(world, tmp_p
     assert "parity on 64 images (random input only)" in out and "absent.png" in err
 
 
+def test_parity_leaves_out_corrupt_images_and_falls_back_when_none_is_left(world, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    corrupt = [f"{tmp_path}/bad.png 0\n"] * 3  # a whole batch
+    flags = ["-o", f"DataLoader.Eval.sources.0.list={tmp_path / 'eval.txt'}", "-o", "DataLoader.Eval.on_corrupt=skip",
+             "-o", f"Global.save_inference_dir={tmp_path / 'out'}", "--format", writable_formats()[0]]
+    for good, told in ((2, "parity on 2 images (Eval list)"), (0, "parity on 8 images (Infer.infer_imgs)")):
+        (tmp_path / "eval.txt").write_text("".join([*corrupt, *(f"{world}/{i}.png {i}\n" for i in range(good))]))
+        assert main(["export", "-c", str(world / "run.yaml"), *flags]) == 0
+        assert told in capsys.readouterr().out
+
+
 def test_a_failed_parity_gives_code_2(world, tmp_path, monkeypatch, capsys):
     from ppcls_ssld import inference
 

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import yaml
 
+from ppcls_ssld import parallel, targets
 from ppcls_ssld.cli.main import VERBS, main
 from ppcls_ssld.errors import EXIT_USER
 
@@ -100,6 +102,20 @@ def test_training_refuses_weights_that_it_would_not_read_and_says_where_they_bel
     assert "starts from Arch.models.1.Student.pretrained;" in told(capsys, "train", config, weights, theirs)
     assert not (config.parent / "run").exists()
     assert "pretrained_model" not in told(capsys, "train", config, "Global.pretrained_model=null", "Optimizer.name=X")
+
+
+def test_processes_that_write_targets_say_that_nobody_checks_the_teacher(config, capsys, monkeypatch):
+    def write_targets(*_, look_at):
+        look_at(SimpleNamespace(role="Teacher"))
+
+    monkeypatch.setattr(targets, "write_targets", write_targets)
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    teacher = "Arch.Teacher={name: PPLCNet_x0_25, bn_mode: eval, allow_partial: true}"
+    flags = ("-o", teacher, "-o", "Loss.Train=[{SymmetricKL: {}}]", "--output", str(config.parent / "targets"))
+    for rank, times in ((0, 1), (1, 0)):
+        monkeypatch.setattr(parallel, "rank", lambda: rank)
+        assert main(["targets", "write", "-c", str(config), *flags]) == 0
+        assert capsys.readouterr().out.count("Teacher: not checked on the Eval list, which several processes") == times
 
 
 def test_eval_without_weights_says_how_to_give_them(config, capsys):

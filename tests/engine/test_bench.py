@@ -59,18 +59,21 @@ def part(name, ms):
     return Part(name, ms, ms, ms, 64e3 / ms)
 
 
-REPORT = BenchReport(64, 1, "cpu", (part("read, decode, augment, stack", 90), part("copy to the device, normalise", 1),
-                                    part("teacher", 10)), part("reader, as configured", 50), part("step", 100),
-                     part("training", 102), 0.02, ())
+STUDENT = (part("student forward, loss", 25), part("student backward", 10), part("optimiser", 4))
+PARTS = (part("read, decode, augment, stack", 90), part("copy to the device, normalise", 1), part("teacher", 10), *STUDENT)
+REPORT = BenchReport(64, 1, "cpu", PARTS, part("reader, as configured", 50), part("step", 100), part("training", 102),
+                     0.02, ())
 
 
 @pytest.mark.parametrize("changes, engine, expected", [
     ({}, "inference", []),
     ({"waits": 0.4}, "inference", []),
     ({"waits": 0.4, "reader": part("reader, as configured", 90)}, "inference", ["40% of the time is waiting.* would keep up: 1 .DataLoader.Train.num_workers."]),
-    ({"parts": (*REPORT.parts[:2], part("teacher", 60))}, "inference", ["the teacher takes 60% of a step.*2.5 times"]),
-    ({"parts": (*REPORT.parts[:2], part("teacher", 60))}, "eager", ["targets write", "Arch.Teacher runs layer by layer"]),
-    ({"parts": (REPORT.parts[0], part("copy to the device, normalise", 9), part("teacher", 1))}, "eager", ["floats"]),
+    ({"parts": (*REPORT.parts[:2], part("teacher", 60), *STUDENT)}, "inference", ["the teacher takes 60% of a step.*2.5 times"]),
+    ({"parts": (*REPORT.parts[:2], part("teacher", 160), *STUDENT)}, "inference", ["takes 80% of a step.* 5.0 times"]),
+    ({"parts": (*REPORT.parts[:2], part("teacher", 60), *STUDENT)}, "eager", ["targets write", "Arch.Teacher runs layer by layer"]),
+    ({"parts": (REPORT.parts[0], part("copy to the device, normalise", 9), part("teacher", 1),
+                 *STUDENT)}, "eager", ["floats"]),
     ({"device": "gpu:0"}, "eager", ["AMP is off"])])
 def test_advice_follows_from_the_numbers(tree, changes, engine, expected):
     found = list(advice(replace(REPORT, **changes), resolve(tree), {"Arch.Teacher": (engine, "batch_stats")}))

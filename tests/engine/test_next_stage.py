@@ -52,3 +52,24 @@ def test_a_next_stage_that_cannot_be_written_is_known_before_the_first_step(tree
 
 def checkpoints_exist(tree):
     return Path(tree["Global"]["output_dir"], "checkpoints").exists()
+
+
+def test_a_next_stage_of_a_run_without_images_to_train_on_is_refused_for_that(tree, tmp_path):
+    tree = changed(tree, Global__next_stage=str(tmp_path / "stage2.yaml"))
+    del tree["DataLoader"]["Train"]
+    with pytest.raises(ConfigError, match="DataLoader.Train: missing"):
+        run(tree)
+
+
+@pytest.mark.parametrize("arch, where", [
+    ({"name": "PPLCNet_x0_25", "class_num": 4}, ()),
+    ({"class_num": 4, "Student": {"name": "PPLCNet_x0_25"}}, ("Student",)),
+    ({"name": "DistillationModel", "class_num": 4, "models": [{"Peer": {"name": "PPLCNet_x0_25"}},
+                                                              {"Student": {"name": "PPLCNet_x0_25"}}]},
+     ("models", 1, "Student"))])
+def test_the_next_stage_starts_from_the_student_in_every_form_of_arch(tree, tmp_path, arch, where):
+    tree = changed(tree, Global__next_stage=str(tmp_path / "stage2.yaml"), Arch=arch)
+    section = next_stage(resolve(tree), "weights")["Arch"]
+    for key in where:
+        section = section[key]
+    assert section["pretrained"].endswith("/weights")

@@ -199,3 +199,14 @@ def test_a_killed_process_started_again_equals_the_unbroken_run(tree, tmp_path, 
     assert second.returncode == 0, second.stderr.decode()[-2000:]
     assert rows(whole.output_dir + "_cut") == rows(whole.output_dir)
     assert same_arrays(student(whole.output_dir + "_cut", 10), student(whole.output_dir, 10))
+
+
+def test_going_on_from_the_last_step_of_another_run_leaves_a_student_here(tree):
+    first = run(changed(tree, Global__max_steps=2))
+    second = run(changed(tree, Global__max_steps=2, Global__checkpoints=first.output_dir,
+                         Global__output_dir=first.output_dir + "_again"))
+    assert second.student_weights.startswith(second.output_dir)
+    assert same_arrays(read_arrays(second.student_weights), student(first.output_dir, 2))
+    saved = Path(second.student_weights).stat().st_mtime_ns
+    run(changed(tree, Global__max_steps=2, Global__checkpoints="auto", Global__output_dir=second.output_dir))
+    assert Path(second.student_weights).stat().st_mtime_ns == saved  # it is there already

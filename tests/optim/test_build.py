@@ -39,7 +39,8 @@ class Toy(paddle.nn.Layer):
 
 
 def build(toy, **fields):
-    return build_optimizer(OptimizerConfig(**fields), list(toy.named_parameters()), "Optimizer")
+    config, named = OptimizerConfig(**fields), list(toy.named_parameters())
+    return build_optimizer(config, named, learning_rates(config, named, "Optimizer"), "Optimizer")
 
 
 def rates_of(toy, **fields):

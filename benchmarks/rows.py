@@ -153,7 +153,8 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
     run = load_config(config, asked)
     processes, update_freq = share_of_work(row, run, machine.processes)
     if processes < machine.processes:
-        print(f"{trained}: {processes} of the {machine.processes} processes, because all of them do not make its batch", flush=True)
+        print(f"{trained}: {processes} of the {machine.processes} processes, because all of them do not make its batch",
+              flush=True)
     batch_size = run.DataLoader.Train.batch_size
     if batch_size != own_batch_size:
         print(f"{trained}: batch norm sees {batch_size} images at a time, where the recipe has {own_batch_size}", flush=True)
@@ -172,7 +173,8 @@ def _train(table: Table, row: Row, seed: int, inputs: Mapping[str, str], made_wi
                *([f"--batch-size {machine.batch_size}"] if machine.batch_size else []),
                *([f"--device {machine.device}"] if machine.device else [])]
     report = {"table": name, "row": trained, "what": row.what, "seed": seed, **found, "processes": processes,
-              "batch_per_process": batch_size, "threads": machine.threads, "device": run.Global.device, **row.identity(), "inputs": made_with,
+              "batch_per_process": batch_size, "threads": machine.threads, "device": run.Global.device,
+              **row.identity(), "inputs": made_with,
               "lists": {Path(path).name: _fingerprint(Path(path)) for path in _lists(run)}, "command": " ".join(command),
               "commits": list(dict.fromkeys(commits.read_text().split())), "environment": began, "curve": curve(folder)}
     path = result_of(results, table.name, row, seed)

@@ -55,7 +55,10 @@ def test_what_configs_inherit_says_what_it_is_and_is_inherited(path):
     assert any(path.name in other.read_text() for other in ROOT.rglob("*.yaml") if other != path)
 
 
-@pytest.mark.parametrize("path", [*sorted((ROOT / "mining").glob("*.yaml")), ROOT / "own_images" / "mine.yaml"], ids=lambda p: p.stem)
+MINING = [*sorted((ROOT / "mining").glob("*.yaml")), ROOT / "own_images" / "mine.yaml"]
+
+
+@pytest.mark.parametrize("path", MINING, ids=lambda p: p.stem)
 def test_a_mining_recipe_loads_and_names_a_backbone_of_paddleclas(path):
     config = load_mine(path)
     check_name(config.Teacher)

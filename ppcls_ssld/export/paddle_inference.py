@@ -87,7 +87,7 @@ def export_network(network: paddle.nn.Layer, folder: str | os.PathLike, image_sh
             return replace(_move_in(folder, name, written, Path(staging, DESCRIPTION)), left_out=tuple(left_out))
     except (OSError, WeightsError) as e:
         raise CheckpointError(f"{folder}: the exported network could not be written ({e}); is the disk full, or the "
-                              f"folder read-only? Files of an earlier export are as they were") from e
+                              f"folder read-only? An earlier export is as it was while its {DESCRIPTION} is there") from e
 
 
 def _write(network: paddle.nn.Layer, prefix: Path, image_shape: Sequence[int], kind: str, head: str | None) -> None:
